@@ -1,0 +1,1 @@
+"""What runs inside other people's Python processes. Standard library only; imports nothing else of pqtls."""

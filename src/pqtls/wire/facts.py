@@ -129,8 +129,8 @@ class Handshake:
         ended: How the connection ended before the handshake completed, None if that was not seen.
         malformed: What broke the protocol's rules, as a sentence; None if nothing did.
         plaintext: An upgrade to TLS (STARTTLS) was refused or stripped and plain text followed.
-        handshake_ms: From the first byte of the first ClientHello to the client's Finished; None unless complete
-            and timed.
+        handshake_ms: From the first byte of the first ClientHello to the client's Finished; None unless
+            complete and timed.
     """
 
     transport: Literal["tcp"] = "tcp"

@@ -1,0 +1,338 @@
+"""The recorder: what each TLS handshake of this process really said, written down as it happens.
+
+It is loaded by path into other people's programs (see site/sitecustomize.py), so it imports the standard
+library only, changes as little as it can and never raises into the program. It waits until `ssl` is imported,
+then gives every `ssl.SSLContext` a message callback: OpenSSL hands it each handshake message in the clear.
+Hellos, TLS 1.2 ServerKeyExchange and alerts are copied; of all other messages only the type is noted.
+Nothing else of a connection is read: no certificates, no payload, no keys.
+
+Each line goes to a private file of this process with its own open, write and close: a crash loses nothing,
+and no file descriptor is held that a program could close and then reuse for something else.
+
+Lines are JSON objects, told apart by "e":
+    start   the process: pid, ppid, python            ready   ssl is imported and the hook was seen to work
+    blind   why this process cannot be seen           msg     a message: connection, direction, type, bytes
+    type    a message of which only the type is told  lost    lines that could not be written before this one
+    exit    a normal end, with the other TLS stacks that were loaded
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+
+HANDSHAKE, ALERT, RECORD_HEADER = 22, 21, 256
+# ClientHello, ServerHello (and HelloRetryRequest), EncryptedExtensions, ServerKeyExchange.
+COPIED_MESSAGES = frozenset((1, 2, 8, 12))
+CLIENT_HELLO, FINISHED = 1, 20
+
+# Modules that bring a TLS stack of their own, whose handshakes do not pass through Python's ssl.
+OTHER_STACKS = {
+    "OpenSSL.SSL": "pyOpenSSL",
+    "_awscrt": "awscrt",
+    "confluent_kafka.cimpl": "confluent-kafka",
+    "curl_cffi": "curl_cffi",
+    "grpc._cython.cygrpc": "grpcio",
+    "M2Crypto": "M2Crypto",
+    "_mysql_connector": "mysql-connector-python",
+    "MySQLdb._mysql": "mysqlclient",
+    "nassl": "nassl",
+    "primp": "primp",
+    "psycopg_binary": "psycopg",
+    "psycopg_c": "psycopg",
+    "psycopg2._psycopg": "psycopg2",
+    "pycurl": "pycurl",
+    "pygit2": "pygit2",
+    "pymssql": "pymssql",
+    "PySide6.QtNetwork": "Qt",
+    "PyQt6.QtNetwork": "Qt",
+}
+
+
+class _Connection:
+    """What the recorder keeps of one live connection: a number, and records counted per direction."""
+
+    __slots__ = ("client_random", "finished", "is_over", "number", "records")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.client_random = b""
+        self.records = {"read": 0, "write": 0}
+        self.finished: set[str] = set()
+        self.is_over = False
+
+
+class Recorder:
+    """Writes the lines of one process.
+
+    Args:
+        folder: Private folder that pqtls made; this process adds one file to it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.lost = 0
+        self.probe_hellos: list[bytes] | None = None
+        self._connections: Any = None
+        self._count = 0
+        self._begin_file()
+
+    def _begin_file(self) -> None:
+        self.pid = os.getpid()
+        self._path = os.path.join(self.folder, "%d-%d.jsonl" % (self.pid, time.time_ns()))  # noqa: PTH118, UP031
+
+    def after_fork(self) -> None:
+        """Give a forked child a file of its own; its parent's connections stay with the parent."""
+        self._begin_file()
+        self.lost = 0
+        self.write_start(forked=True)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line; if that fails, count it as lost and say so with the next line that succeeds."""
+        import json  # not at the top: programs without TLS should not pay for it
+
+        self._append(json.dumps(line, separators=(",", ":")))
+
+    def _append(self, text: str) -> None:
+        lost = '{"e":"lost","n":%d}\n' % self.lost if self.lost else ""  # noqa: UP031
+        data = (lost + text + "\n").encode()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError:
+            self.lost += 1
+            return
+        try:
+            written = os.write(descriptor, data)
+        except OSError:
+            written = 0
+        finally:
+            os.close(descriptor)
+        self.lost = 0 if written == len(data) else self.lost + 1
+
+    def write_start(self, *, forked: bool = False) -> None:
+        """Write that this process exists and is being watched."""
+        python = ".".join(map(str, sys.version_info[:3]))
+        values = (self.pid, os.getppid(), python, time.time_ns(), str(forked).lower())
+        self._append('{"e":"start","pid":%d,"ppid":%d,"python":"%s","t":%d,"forked":%s}' % values)  # noqa: UP031
+
+    def write_exit(self) -> None:
+        """Write that the process ends normally, and which other TLS stacks it had loaded."""
+        stacks = sorted({name for module, name in OTHER_STACKS.items() if module in sys.modules})
+        self._append('{"e":"exit","stacks":[%s]}' % ",".join(f'"{name}"' for name in stacks))  # noqa: UP031
+
+    def install(self, ssl: types.ModuleType) -> None:
+        """Watch every context of the freshly imported `ssl`, and check that a hello is really seen.
+
+        Args:
+            ssl: The imported module.
+        """
+        try:
+            self._hook(ssl)
+            self._probe(ssl)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on and we say we are blind
+            self.write({"e": "blind", "why": f"{type(error).__name__}: {error}"})
+            return
+        self.write({"e": "ready", "openssl": ssl.OPENSSL_VERSION, "name": _program_name()})
+
+    def _hook(self, ssl: Any) -> None:
+        import weakref
+
+        import _ssl  # type: ignore[import-not-found]  # typeshed knows only the public module
+
+        if self._connections is None:
+            self._connections = weakref.WeakKeyDictionary()
+        base = _ssl._SSLContext._msg_callback
+        own = ssl.SSLContext._msg_callback
+        original_new = ssl.SSLContext.__new__
+
+        def see(*arguments: Any) -> None:
+            self.see(*arguments)
+
+        see.user_function = None  # type: ignore[attr-defined]  # the getter reports it: "none set", as before
+
+        def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+            context = original_new(cls, *args, **kwargs)
+            try:
+                base.__set__(context, see)
+            except Exception as error:  # noqa: BLE001
+                self.write({"e": "blind", "why": f"a context refused the hook: {error}"})
+            return context
+
+        def set_callback(context: Any, callback: Callable[..., Any] | None) -> None:
+            """Let a program's own callback be called after ours instead of in place of it."""
+            own.fset(context, callback)
+            theirs = base.__get__(context)
+            if theirs is None:
+                base.__set__(context, see)
+                return
+
+            def both(*arguments: Any) -> Any:
+                self.see(*arguments)
+                return theirs(*arguments)
+
+            both.user_function = callback  # type: ignore[attr-defined]
+            base.__set__(context, both)
+
+        new.__doc__, new.__qualname__, new.__module__ = original_new.__doc__, "SSLContext.__new__", "ssl"
+        ssl.SSLContext._msg_callback = property(own.fget, set_callback, doc=own.__doc__)
+        ssl.SSLContext.__new__ = new
+
+    def _probe(self, ssl: Any) -> None:
+        """Start a handshake that goes nowhere and require that its ClientHello was handed to us."""
+        self.probe_hellos = []
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            outgoing = ssl.MemoryBIO()
+            connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="probe.invalid")
+            try:
+                connection.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            seen, sent = self.probe_hellos, outgoing.read()
+        finally:
+            self.probe_hellos = None
+        if not any(hello in sent for hello in seen):
+            raise RuntimeError("the message callback did not see the ClientHello that ssl sent")
+
+    def see(self, conn: Any, direction: str, _version: int, content: int, message: int, data: bytes) -> None:
+        """Take one message from OpenSSL; called by `_ssl` for each, and never raises."""
+        try:
+            self._see(conn, direction, content, message, data)
+        except Exception:  # noqa: BLE001
+            self.lost += 1
+
+    def _see(self, conn: Any, direction: str, content: int, message: int, data: bytes) -> None:
+        if content not in (HANDSHAKE, ALERT, RECORD_HEADER):
+            return
+        if self.probe_hellos is not None and content == HANDSHAKE:
+            self.probe_hellos.append(bytes(data))
+            return
+        state = self._connections.get(conn)
+        if state is None:
+            state = self._connections[conn] = _Connection()
+        if content == RECORD_HEADER:
+            state.records[direction] += data[:1] == b"\x16"
+            return
+        extra: dict[str, Any] = {}
+        if content == HANDSHAKE and message == CLIENT_HELLO:
+            extra = self._begin(conn, state, direction, bytes(data))
+        if state.is_over or not state.number:
+            return
+        self._write_message(state, direction, content, message, data, extra)
+
+    def _begin(self, conn: Any, state: _Connection, direction: str, hello: bytes) -> dict[str, Any]:
+        """Note who talks to whom at a first ClientHello; a retry's has the same random, a renegotiation's not."""
+        extra: dict[str, Any] = {"records": state.records[direction] or None}
+        state.records[direction] = 0
+        if hello[6:38] == state.client_random:
+            return extra
+        self._count += 1
+        state.number = self._count
+        state.client_random = hello[6:38]
+        state.finished = set()
+        state.is_over = False
+        extra["role"] = "client" if direction == "write" else "server"
+        extra["name"] = _program_name()
+        for key, method in (("local", "getsockname"), ("peer", "getpeername")):
+            try:
+                extra[key] = _address(getattr(conn, method)())
+            except (AttributeError, OSError, ValueError):
+                extra[key] = None
+        return extra
+
+    def _write_message(
+        self, state: _Connection, direction: str, content: int, message: int, data: bytes, extra: dict[str, Any]
+    ) -> None:
+        line: dict[str, Any] = {"c": state.number, "d": direction[0], "t": time.time_ns(), "m": time.monotonic_ns()}
+        if content == ALERT or message in COPIED_MESSAGES:
+            self.write({"e": "msg", **line, "ct": content, "b": bytes(data).hex(), **extra})
+        else:
+            self.write({"e": "type", **line, "mt": message})
+        if content == HANDSHAKE and message == FINISHED:
+            state.finished.add(direction)
+            state.is_over = len(state.finished) == 2
+
+
+def _program_name() -> str:
+    """Name this program without its arguments, which can hold secrets."""
+    argv = getattr(sys, "argv", None) or [""]
+    path = argv[0] or "python"
+    name = os.path.basename(path)
+    if name == "__main__.py":
+        name = os.path.basename(os.path.dirname(path))
+    return "python" if name in ("", "-c", "-m", "-") else name
+
+
+def _address(address: Any) -> str | None:
+    """Write a socket address as `ip:port` or `[ip6]:port`; None for anything without a port."""
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+class _SslWatch:
+    """A meta path finder that waits for `ssl`: programs without TLS pay for one string comparison an import."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find `ssl` as the other finders would and have its loader call the recorder afterwards."""
+        if name != "ssl":
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if finder is self or find is None else find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _SslLoader(spec.loader, self.recorder)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class _SslLoader:
+    """Loads `ssl` by its own loader, leaves that one in the module, and installs the recorder."""
+
+    def __init__(self, loader: Any, recorder: Recorder) -> None:
+        self.loader = loader
+        self.recorder = recorder
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        """Create the module as its own loader does."""
+        module: types.ModuleType | None = self.loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Run the module, then watch it."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        self.recorder.install(module)
+
+
+def start(folder: str) -> None:
+    """Begin to record in this process.
+
+    Args:
+        folder: Private folder for the lines.
+    """
+    recorder = Recorder(folder)
+    recorder.write_start()
+    atexit.register(recorder.write_exit)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=recorder.after_fork)
+    if "ssl" in sys.modules:
+        recorder.install(sys.modules["ssl"])
+    else:
+        sys.meta_path.insert(0, _SslWatch(recorder))  # type: ignore[arg-type]
