@@ -1,0 +1,189 @@
+"""The one model that every report of `pqtls test` is drawn from, and what its outcome amounts to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pqtls.errors import (
+    EXIT_BUG,
+    EXIT_FINDING,
+    EXIT_INCONCLUSIVE,
+    EXIT_PROVEN,
+    combine_exit_codes,
+)
+
+if TYPE_CHECKING:
+    from pqtls.evidence import Verdict
+    from pqtls.observe.observation import Observation
+
+CaseVerdict = Literal["post-quantum", "allowed", "not-post-quantum", "inconclusive", "disagreement"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A control beside a case: the same client sent to a server that it must refuse.
+
+    Attributes:
+        server: "wrong-name" (a good certificate for another name) or "wrong-ca" (an unknown authority).
+        contacted: The client did open a TLS connection to it.
+        requests: HTTP requests that the server received: 0 if verification held.
+        exit_code: The client's own exit code; None if it had to be stopped.
+    """
+
+    server: Literal["wrong-name", "wrong-ca"]
+    contacted: bool
+    requests: int
+    exit_code: int | None
+
+    @property
+    def was_refused(self) -> bool:
+        """The client met the server, sent it nothing and reported a failure."""
+        return self.contacted and self.requests == 0 and self.exit_code not in (0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What one client did, and what each of its connections proves.
+
+    Attributes:
+        name: Short name, as `--case` takes it.
+        title: Name for people.
+        exit_code: The client's exit code; None if it was stopped after its time.
+        seconds: Wall time of the client's process.
+        output: Last lines that it printed.
+        connections: Every TLS connection that a witness saw.
+        allowed: Host name to reason: hosts that may be classical.
+        blind_spots: What was not visible here, as sentences.
+        disagreements: Facts on which the witnesses differ, as sentences.
+        refusals: The certificate controls that belong to this client.
+    """
+
+    name: str
+    title: str
+    exit_code: int | None
+    seconds: float
+    output: str
+    connections: tuple[Observation, ...]
+    allowed: dict[str, str] = field(default_factory=dict)
+    blind_spots: tuple[str, ...] = ()
+    disagreements: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def got_its_answer(self) -> bool:
+        """The client itself was satisfied. It proves nothing about the key exchange."""
+        return self.exit_code == 0
+
+    def is_allowed(self, connection: Observation) -> bool:
+        """Tell whether a connection that is not post-quantum goes to a host that may be classical.
+
+        Args:
+            connection: One of this case's.
+        """
+        return connection.finding.verdict == "not-post-quantum" and (connection.host or "") in self.allowed
+
+    @property
+    def verdict(self) -> CaseVerdict:
+        """What all its connections amount to; never post-quantum with one that is not, or with a blind spot."""
+        if self.disagreements:
+            return "disagreement"
+        verdicts: set[Verdict | Literal["allowed"]] = {
+            "allowed" if self.is_allowed(each) else each.finding.verdict for each in self.connections
+        }
+        if "not-post-quantum" in verdicts:
+            return "not-post-quantum"
+        if not verdicts or "inconclusive" in verdicts or self.blind_spots or not self.got_its_answer:
+            return "inconclusive"
+        return "allowed" if verdicts == {"allowed"} else "post-quantum"
+
+    @property
+    def reason(self) -> str:
+        """Why, in a word of the verdict table where a connection decides, else in a short clause."""
+        if self.disagreements:
+            return "witnesses-disagree"
+        verdict = self.verdict
+        for connection in self.connections:
+            if connection.finding.verdict == verdict and not self.is_allowed(connection):
+                return connection.finding.reason
+        if verdict == "allowed":
+            return "allowed-host"
+        if not self.connections:
+            return "no-connection-seen"
+        return "not-visible-here" if self.blind_spots else "client-failed"
+
+    @property
+    def exit_code_of_case(self) -> int:
+        """The exit code that this case alone would end the command with."""
+        if any(not refusal.was_refused for refusal in self.refusals):
+            return EXIT_FINDING
+        return {
+            "disagreement": EXIT_BUG,
+            "not-post-quantum": EXIT_FINDING,
+            "inconclusive": EXIT_INCONCLUSIVE,
+            "post-quantum": EXIT_PROVEN,
+            "allowed": EXIT_PROVEN,
+        }[self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the suite ran on.
+
+    Attributes:
+        pqtls: Version of pqtls.
+        python: Version of the clients' interpreter.
+        way: "native", "graft" or "system".
+        openssl: OPENSSL_VERSION that the clients really ran with.
+        why: Why this way, as a sentence.
+        source: Where a grafted OpenSSL comes from, else "".
+        servers: OPENSSL_VERSION of the lab's servers.
+        client_groups: Groups that the clients were held to; "" for OpenSSL's own list.
+        server_groups: Groups that the servers were held to; "" for OpenSSL's own list.
+        witnesses: Who looked, as a sentence.
+    """
+
+    pqtls: str
+    python: str
+    way: str
+    openssl: str
+    why: str
+    source: str
+    servers: str
+    client_groups: str
+    server_groups: str
+    witnesses: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteReport:
+    """The whole run: the setting, every case, and the negative control.
+
+    Attributes:
+        setting: What it ran on.
+        cases: The cases, in the suite's order.
+        control: A client held to x25519, which must come out not-post-quantum.
+        seconds: Wall time of the whole run.
+    """
+
+    setting: Setting
+    cases: tuple[CaseResult, ...]
+    control: CaseResult
+    seconds: float
+
+    @property
+    def control_exit_code(self) -> int:
+        """0 if the control came out classical; 4 if it was called post-quantum; else nothing is proven: 3."""
+        verdicts = {each.finding.verdict for each in self.control.connections}
+        if "post-quantum" in verdicts or self.control.disagreements:
+            return EXIT_BUG
+        return EXIT_PROVEN if verdicts == {"not-post-quantum"} else EXIT_INCONCLUSIVE
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run."""
+        return combine_exit_codes(
+            [self.control_exit_code, *(case.exit_code_of_case for case in self.cases)]
+            if self.cases
+            else []
+        )

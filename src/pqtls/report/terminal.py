@@ -1,0 +1,223 @@
+"""What a person reads: a few lines a connection, then one sentence that answers the question.
+
+Text first, colour second: every line makes sense without colour, so that logs and pipes lose nothing.
+Text from the network or from a client is stripped of control characters before it reaches a terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pqtls.wire.groups import group_name, is_grease
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pqtls.observe.observation import Observation
+    from pqtls.report.model import CaseResult, Setting, SuiteReport
+    from pqtls.wire.facts import Handshake
+
+# One styled line: pieces of text, each with a rich style ("" for none).
+Line = list[tuple[str, str]]
+
+VERDICT_STYLES = {
+    "post-quantum": "bold green",
+    "allowed": "yellow",
+    "not-post-quantum": "bold red",
+    "inconclusive": "bold yellow",
+    "disagreement": "bold white on red",
+}
+
+
+def clean_text(text: str) -> str:
+    """Replace control characters, so that no peer or client can steer the terminal.
+
+    Args:
+        text: Any text.
+    """
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def describe_groups(groups: Sequence[int]) -> str:
+    """Write a list of groups for people: names in order, GREASE left out, "none" if empty.
+
+    Args:
+        groups: NamedGroup code points.
+    """
+    return " ".join(group_name(group) for group in groups if not is_grease(group)) or "none"
+
+
+def describe_connection(connection: Observation) -> list[str]:
+    """Write one connection as plain lines: what was offered, what was chosen, what that proves.
+
+    Args:
+        connection: The connection.
+    """
+    handshake = connection.handshake
+    host = clean_text(handshake.sni or connection.server or "unknown host")
+    outer = " (outer name: ECH)" if handshake.ech else ""
+    lines = [f"{host}{outer}  seen by {' and '.join(connection.sources)}"]
+    if handshake.client_hellos:
+        last = handshake.client_hellos[0]
+        hidden = " (outer hello: ECH)" if handshake.ech else ""
+        lines.append(f"offered  {describe_groups(last.groups)}{hidden}")
+        lines.append(f"shares   {_describe_shares(handshake)}   retry {_describe_retry(handshake)}")
+    lines.append(f"chosen   {_describe_choice(handshake)}   {_describe_sizes(handshake)}")
+    return lines
+
+
+def _describe_shares(handshake: Handshake) -> str:
+    flights = [
+        " ".join(f"{group_name(share.group)} ({share.size_bytes} B)" for share in hello.key_shares)
+        or "none"
+        for hello in handshake.client_hellos
+    ]
+    return ", then ".join(flights)
+
+
+def _describe_retry(handshake: Handshake) -> str:
+    retry = handshake.hello_retry
+    if retry is None:
+        return "none"
+    wants = "cookie" if retry.cookie else "no group named"
+    return f"HelloRetryRequest ({wants if retry.group is None else group_name(retry.group)})"
+
+
+def _describe_choice(handshake: Handshake) -> str:
+    hello, legacy = handshake.server_hello, handshake.legacy_key_exchange
+    if hello is None:
+        return "nothing: no ServerHello"
+    if hello.group is not None:
+        return group_name(hello.group)
+    if legacy is not None:
+        group = "" if legacy.group is None else f" {group_name(legacy.group)}"
+        return f"TLS 1.2 {legacy.kind}{group}"
+    return "no group"
+
+
+def _describe_sizes(handshake: Handshake) -> str:
+    sizes = " + ".join(f"{hello.size_bytes:,}" for hello in handshake.client_hellos)
+    parts = [f"ClientHello {sizes} B"] if sizes else []
+    if handshake.server_hello is not None:
+        parts.append(f"ServerHello {handshake.server_hello.size_bytes:,} B")
+    if handshake.handshake_ms is not None:
+        parts.append(f"{handshake.handshake_ms:.1f} ms")
+    return "   ".join(parts)
+
+
+def render_setting(setting: Setting) -> list[Line]:
+    """Return the opening lines of a run: which OpenSSL, and why that one.
+
+    Args:
+        setting: The setting.
+    """
+    lines: list[Line] = [
+        [("pqtls ", "bold"), (f"{setting.pqtls}, Python {setting.python}", "")],
+        [("clients  ", "dim"), (f"{setting.openssl} ({setting.way})", "bold"), (f": {setting.why}", "")],
+    ]
+    if setting.source:
+        lines.append([("         ", ""), (f"taken from {setting.source}", "dim")])
+    if setting.client_groups:
+        lines.append([("         ", ""), (f"held to groups {setting.client_groups}", "yellow")])
+    held = f", held to groups {setting.server_groups}" if setting.server_groups else ""
+    lines.append([("servers  ", "dim"), (f"{setting.servers}{held}", "")])
+    lines.append([("witness  ", "dim"), (setting.witnesses, "")])
+    return lines
+
+
+def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
+    """Return the lines of one case.
+
+    Args:
+        case: The case.
+        number: Its place in the suite; None for the control.
+    """
+    style = VERDICT_STYLES[case.verdict]
+    answer = "got its answer" if case.got_its_answer else _describe_failure(case)
+    lines: list[Line] = [
+        [
+            (f"{number or '-':>2} ", "dim"),
+            (f"{case.title:<22}", "bold"),
+            (f"{case.verdict} / {case.reason}", style),
+            (f"   {answer}, {case.seconds:.1f} s", "dim"),
+        ]
+    ]
+    for connection in case.connections:
+        for position, text in enumerate(describe_connection(connection)):
+            lines.append([("   " if position == 0 else "     ", ""), (text, "")])
+        lines.append([("     ", ""), *_verdict_of(case, connection)])
+    lines += [[("   ! ", "red"), (clean_text(text), "red")] for text in case.disagreements]
+    lines += [[("   ! ", "yellow"), (clean_text(text), "yellow")] for text in case.blind_spots]
+    lines += [
+        [("   ! ", "red"), (f"did not refuse the {each.server} server: {_describe_refusal(each.contacted)}", "red")]
+        for each in case.refusals
+        if not each.was_refused
+    ]
+    if not case.got_its_answer:
+        lines += [[("   | ", "dim"), (clean_text(text), "dim")] for text in case.output.splitlines()[-3:]]
+    return lines
+
+
+def _describe_refusal(contacted: bool) -> str:
+    return "verification is not on" if contacted else "it never reached it, so nothing is shown"
+
+
+def _describe_failure(case: CaseResult) -> str:
+    return "stopped: no end in time" if case.exit_code is None else f"failed with exit code {case.exit_code}"
+
+
+def _verdict_of(case: CaseResult, connection: Observation) -> Line:
+    finding = connection.finding
+    if case.is_allowed(connection):
+        why = clean_text(case.allowed[connection.host or ""])
+        return [
+            ("allowed", VERDICT_STYLES["allowed"]),
+            (f" ({why}), not post-quantum: {finding.reason}. {finding.detail}", ""),
+        ]
+    return [
+        (finding.verdict, VERDICT_STYLES[finding.verdict]),
+        (f" / {finding.reason}: {clean_text(finding.detail)}", ""),
+    ]
+
+
+def render_ending(report: SuiteReport) -> list[Line]:
+    """Return the closing lines: the controls, and the answer in one sentence.
+
+    Args:
+        report: The run.
+    """
+    lines: list[Line] = []
+    refusals = [refusal for case in report.cases for refusal in case.refusals]
+    if refusals:
+        refused = sum(refusal.was_refused for refusal in refusals)
+        text = f"wrong-name and wrong-CA servers were refused {refused} of {len(refusals)} times"
+        lines.append([("controls ", "dim"), (text, "" if refused == len(refusals) else "bold red")])
+    control = report.control
+    ok = report.control_exit_code == 0
+    lines.append(
+        [
+            ("         " if refusals else "controls ", "dim"),
+            (f"a client held to x25519 came out {control.verdict} / {control.reason}", "" if ok else "bold red"),
+            ("" if ok else "; it had to be not-post-quantum, so nothing here is proven", "bold red"),
+        ]
+    )
+    lines.append(_answer(report))
+    return lines
+
+
+def _answer(report: SuiteReport) -> Line:
+    total = len(report.cases)
+    connections = sum(len(case.connections) for case in report.cases)
+    counts = {name: [case.title for case in report.cases if case.verdict == name] for name in VERDICT_STYLES}
+    if report.exit_code == 0:
+        allowed = f" ({len(counts['allowed'])} on allowed classical hosts only)" if counts["allowed"] else ""
+        every = "every connection" if not any(
+            case.is_allowed(each) for case in report.cases for each in case.connections
+        ) else "every connection that was not allowed to be classical"
+        text = f"PASS: {total} of {total} clients{allowed}, {connections} connections: {every} was post-quantum."
+        return [(text, "bold green"), (f"  {report.seconds:.1f} s", "dim")]
+    parts = [f"{len(titles)} {name}" for name, titles in counts.items() if titles]
+    text = f"NOT PROVEN: of {total} clients, {', '.join(parts)}." if parts else "NOT PROVEN: no client was run."
+    if counts["not-post-quantum"] or counts["disagreement"]:
+        text = text.replace("NOT PROVEN", "FAIL", 1)
+    return [(text, "bold red"), (f"  {report.seconds:.1f} s, exit code {report.exit_code}", "dim")]
