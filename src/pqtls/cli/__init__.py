@@ -1,0 +1,73 @@
+"""The command line: one thin file per verb, and the exit codes.
+
+The verbs' modules import click and nothing heavy; what they need they import when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pqtls import __version__
+from pqtls.cli.doctor import doctor
+from pqtls.cli.run import run
+from pqtls.cli.shell import shell
+from pqtls.cli.test import test
+from pqtls.errors import EXIT_BUG, EXIT_USAGE, PqtlsError
+
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pqtls")
+def app() -> None:
+    """Post-quantum TLS for Python: turn it on, prove it on every connection.
+
+    Exit codes: 0 proven, 1 a finding, 2 wrong usage, 3 inconclusive, 4 a bug in pqtls.
+    """
+
+
+for _verb in (doctor, test, run, shell):
+    app.add_command(_verb)
+
+
+def main() -> None:
+    """Run the command line and exit with the designed code; no traceback for a person's mistake."""
+    sys.exit(run_app(sys.argv[1:]))
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What stands after the program's name.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app.main(arguments, prog_name="pqtls", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("pqtls: interrupted.", err=True)
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except PqtlsError as error:
+        click.echo(f"pqtls: {error.message}", err=True)
+        if error.next_step:
+            click.echo(f"  {error.next_step}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_USAGE
+    except Exception:  # noqa: BLE001 - the last line of defence: say that it is ours, and exit 4
+        import traceback
+
+        traceback.print_exc()
+        click.echo("pqtls: this is a bug in pqtls; please report it with the lines above.", err=True)
+        return EXIT_BUG
+    return code if isinstance(code, int) else 0

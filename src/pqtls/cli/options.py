@@ -1,0 +1,56 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def openssl_options(command: Command) -> Command:
+    """Add --openssl and --openssl-source.
+
+    Args:
+        command: The function of a verb.
+    """
+    command = click.option(
+        "--openssl-source",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="PQTLS_OPENSSL_SOURCE",
+        help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
+    )(command)
+    return click.option(
+        "--openssl",
+        type=click.Choice(["auto", "native", "graft", "system"]),
+        default="auto",
+        show_default=True,
+        help="Which OpenSSL: the interpreter's own if it has ML-KEM (native), a newer one put under it (graft), "
+        "or the machine's as it is (system).",
+    )(command)
+
+
+def parse_allowed(values: tuple[str, ...]) -> dict[str, str]:
+    """Read `--allow HOST=REASON` values.
+
+    Args:
+        values: The values as given.
+
+    Returns:
+        Host name to reason.
+
+    Raises:
+        click.BadParameter: A value has no host or no reason.
+    """
+    allowed = {}
+    for value in values:
+        host, _, reason = value.partition("=")
+        if not host.strip() or not reason.strip():
+            raise click.BadParameter(f"{value!r} is not HOST=REASON.", param_hint="--allow")
+        allowed[host.strip().lower()] = reason.strip()
+    return allowed

@@ -1,0 +1,169 @@
+"""`pqtls test`: the suite that proves Python clients post-quantum, connection by connection."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pqtls.cli.options import openssl_options, parse_allowed
+from pqtls.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from rich.console import Console
+    from rich.status import Status
+
+    from pqtls.report.model import CaseResult, Setting
+
+
+@click.command()
+@click.option("--local", is_flag=True, default=True, help="Against a throwaway lab on loopback (the default).")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this client (repeatable); see --list.")
+@click.option("--list", "only_list", is_flag=True, help="List the clients and where their scripts are.")
+@openssl_options
+@click.option("--groups", default="", metavar="LIST", help="Hold the clients to these groups, such as x25519.")
+@click.option("--server-groups", default="", metavar="LIST", help="Hold the lab's servers to these groups.")
+@click.option("--allow", multiple=True, metavar="HOST=REASON", help="This host may be classical (repeatable).")
+@click.option("--json", "json_path", metavar="FILE", help="Write JSON Lines as results come; - for standard output.")
+@click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML for a CI system.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds a client."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="First client's proxy port on loopback; 0: any free one."
+)
+def test(only_list: bool, allow: tuple[str, ...], json_path: str | None, junit_path: str | None, **rest: Any) -> int:
+    """Prove eight Python clients post-quantum, offline: every connection, from the handshake's bytes.
+
+    Passes only if every connection of every client was post-quantum and the negative control was not.
+    """
+    if only_list:
+        return _list_cases()
+    from pqtls.suite.local import Options, run_local
+
+    options = Options(allowed=parse_allowed(allow), **{key: rest[key] for key in Options.names() if key in rest})
+    with contextlib.ExitStack() as stack:
+        json_file = stack.enter_context(_open_output(json_path))
+        junit_file = stack.enter_context(_open_output(junit_path))
+        stack.enter_context(_terminated_like_interrupted())
+        view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
+        report = run_local(options, view)
+        view.finish(report)
+        if junit_file is not None:
+            from pqtls.report.junit import render_junit
+
+            junit_file.write(render_junit(report))
+    return report.exit_code
+
+
+def _list_cases() -> int:
+    from pqtls.suite.case import load_builtin_cases
+
+    cases = load_builtin_cases()
+    for case in cases:
+        missing = case.missing()
+        note = f"   (needs {', '.join(missing)}, not installed)" if missing else ""
+        click.echo(f"{case.name:<16} {case.title:<24} {case.host}{note}")
+    click.echo(f"\nThe scripts, made to be copied and changed: {cases[0].path.parent}")
+    return 0
+
+
+@contextlib.contextmanager
+def _open_output(path: str | None) -> Iterator[TextIO | None]:
+    """Open a file to write before anything runs, so that a bad path is told at once."""
+    if path is None:
+        yield None
+        return
+    if path == "-":
+        yield sys.stdout
+        return
+    try:
+        file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: through every clean-up."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _View:
+    """Shows the run as it goes: results on standard output, progress on standard error, JSON as lines."""
+
+    def __init__(self, json_file: TextIO | None, *, to_stderr: bool) -> None:
+        from pqtls.cli.console import open_console
+
+        self._console: Console = open_console(stderr=to_stderr)
+        self._progress: Console = open_console(stderr=True)
+        self._status: Status | None = None
+        self._writer = None
+        if json_file is not None:
+            from pqtls.report.jsonl import JsonLinesWriter
+
+            self._writer = JsonLinesWriter(json_file)
+
+    def __enter__(self) -> _View:
+        if self._progress.is_terminal:
+            self._status = self._progress.status("starting the lab")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def setting_known(self, setting: Setting) -> None:
+        """Show which OpenSSL the clients use, before any client runs."""
+        from pqtls.cli.console import print_lines
+        from pqtls.report.jsonl import setting_to_json
+        from pqtls.report.terminal import render_setting
+
+        print_lines(self._console, [*render_setting(setting), []])
+        if self._writer is not None:
+            self._writer.write(setting_to_json(setting))
+
+    def running(self, titles: list[str], done: int, total: int) -> None:
+        """Show what is under way."""
+        if self._status is not None:
+            self._status.update(f"{done} of {total} done; running: {', '.join(titles)}")
+
+    def case_finished(self, case: CaseResult, number: int | None) -> None:
+        """Show one case; number None is the negative control, which is told at the end."""
+        from pqtls.cli.console import print_lines
+        from pqtls.report.terminal import render_case
+
+        if number is not None:
+            print_lines(self._console, [*render_case(case, number), []])
+        if self._writer is not None:
+            self._writer.write_case(case, is_control=number is None)
+
+    def finish(self, report: Any) -> None:
+        """Show the answer."""
+        from pqtls.cli.console import print_lines
+        from pqtls.report.jsonl import suite_to_json
+        from pqtls.report.terminal import render_ending
+
+        print_lines(self._console, render_ending(report))
+        if self._writer is not None:
+            self._writer.write(suite_to_json(report))

@@ -1,0 +1,102 @@
+"""A case: a small script with an unmodified client library in it, and what its header says of it.
+
+The built-in ones lie in `cases/`, in the order of their file names. The header is lines of comment at the
+top of the script, `# key: value`; nothing of the script is run to read it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pqtls.errors import UsageError
+
+_HEADER_LINE = re.compile(r"#\s*(title|host|needs):\s*(.*?)\s*$")
+# The header ends at the first line that is neither a comment nor blank; no script is read further than this.
+_MAX_HEADER_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One client of the suite.
+
+    Attributes:
+        name: Short name, from the file's name: `01_socket_ssl.py` is `socket-ssl`.
+        title: Name for people.
+        path: The script.
+        host: Host that it contacts, "" if it says none.
+        needs: Distributions that must be installed for it.
+    """
+
+    name: str
+    title: str
+    path: Path
+    host: str
+    needs: tuple[str, ...]
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the distributions that it needs and that are not installed."""
+        absent = []
+        for name in self.needs:
+            try:
+                metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                absent.append(name)
+        return tuple(absent)
+
+
+def read_case(path: Path) -> Case:
+    """Read a script's header.
+
+    Args:
+        path: The script, ending in .py or .sh.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    values = {"title": "", "host": "", "needs": ""}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for _, line in zip(range(_MAX_HEADER_LINES), file, strict=False):
+                if line.strip() and not line.startswith("#"):
+                    break
+                match = _HEADER_LINE.match(line)
+                if match:
+                    values[match[1]] = match[2]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The case {path} cannot be read: {error}.") from error
+    name = re.sub(r"^\d+[_-]", "", path.stem).replace("_", "-")
+    needs = tuple(re.split(r"[,\s]+", values["needs"])) if values["needs"] else ()
+    return Case(name, values["title"] or name, path, values["host"], needs)
+
+
+def load_builtin_cases() -> tuple[Case, ...]:
+    """Return the built-in cases in the suite's order."""
+    folder = Path(__file__).parent / "cases"
+    return tuple(read_case(path) for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh"))
+
+
+def select_cases(names: tuple[str, ...]) -> tuple[Case, ...]:
+    """Return the cases asked for, in the suite's order.
+
+    Args:
+        names: Names as `--case` takes them; none means all.
+
+    Raises:
+        UsageError: A name is not known, or a case needs something that is not installed.
+    """
+    cases = load_builtin_cases()
+    known = {case.name: case for case in cases}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no case {name!r}.", f"The cases are: {', '.join(known)}.")
+    chosen = tuple(case for case in cases if not names or case.name in names)
+    missing = sorted({name for case in chosen for name in case.missing()})
+    if missing:
+        raise UsageError(
+            f"These cases need {', '.join(missing)}, not installed here.",
+            "Run: pip install 'pqtls[suite,aws,openssl]', or choose others with --case.",
+        )
+    return chosen
