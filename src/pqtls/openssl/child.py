@@ -1,0 +1,104 @@
+"""Run a small script in another interpreter and read the one JSON value that it answers.
+
+What fails in the child (a crash, an exception, a hang, noise on its output) comes back as a sentence, since
+"it does not work there" is what the caller wants to know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+MARK = "pqtls-answer:"
+"""Starts the line with the answer: a sitecustomize or a wrapper may print lines of its own."""
+
+TIMEOUT_S = 20.0
+"""An inspection takes 0.05 s and a handshake 0.1 s; a loaded CI machine may take 50 times that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a child process answered.
+
+    Attributes:
+        value: The decoded JSON object, None if there is none.
+        failure: Why there is none, as the end of a sentence ("it ..."); "" if there is one.
+        starts: The program could be executed at all.
+    """
+
+    value: dict[str, Any] | None
+    failure: str = ""
+    starts: bool = True
+
+
+def ask(
+    executable: Path | str,
+    script: str,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Answer:
+    """Run a script in another interpreter, isolated (`-I`), and read its answer.
+
+    Args:
+        executable: The interpreter.
+        script: Python source; it prints `MARK` and a JSON object in one line.
+        arguments: Its sys.argv[1:].
+        environment: The child's whole environment; None for this process's own.
+        timeout_s: When to give up, in seconds.
+
+    Returns:
+        The answer, or why there is none.
+    """
+    arguments = [str(executable), "-I", "-c", script, *arguments]
+    try:
+        process = subprocess.Popen(
+            arguments,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a wrapper's own child must end with it
+        )
+    except (OSError, ValueError) as error:
+        return Answer(None, f"cannot be executed ({getattr(error, 'strerror', None) or error})", starts=False)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return Answer(None, f"did not answer within {timeout_s:g} seconds")
+    except BaseException:
+        _kill(process)
+        raise
+    return _decode(out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), process.returncode)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=5)
+
+
+def _decode(out: str, err: str, code: int) -> Answer:
+    for line in reversed(out.splitlines()):
+        if line.startswith(MARK):
+            with contextlib.suppress(ValueError):
+                value = json.loads(line[len(MARK) :])
+                if isinstance(value, dict):
+                    return Answer(value)
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return Answer(None, f"was killed by {signal.Signals(-code).name}")
+    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
+    return Answer(None, f"ended with code {code}" + (f": {last[:300]}" if last else " and no answer"))
