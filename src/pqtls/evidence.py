@@ -70,9 +70,7 @@ def judge(handshake: Handshake) -> Finding:
         ServerHello chose an offered group with ML-KEM in it and carried a key share of that group's size.
     """
     if handshake.plaintext:
-        return Finding(
-            "none", "not-post-quantum", "plaintext", "The upgrade to TLS was refused; plain text followed."
-        )
+        return Finding("none", "not-post-quantum", "plaintext", "The upgrade to TLS was refused; plain text followed.")
     if handshake.malformed is not None:
         return _malformed(handshake.malformed)
     if handshake.server_hello is None:
@@ -113,13 +111,9 @@ def _without_server_hello(handshake: Handshake) -> Finding:
     if handshake.alert is not None:
         name = alert_name(handshake.alert.code)
         who = handshake.alert.sender.value
-        return Finding(
-            "unknown", "inconclusive", "alert", f"The {who} sent alert {name} before any ServerHello."
-        )
+        return Finding("unknown", "inconclusive", "alert", f"The {who} sent alert {name} before any ServerHello.")
     if handshake.ended == "reset":
-        return Finding(
-            "unknown", "inconclusive", "reset", "The connection was reset before any ServerHello."
-        )
+        return Finding("unknown", "inconclusive", "reset", "The connection was reset before any ServerHello.")
     return Finding("unknown", "inconclusive", "no-server-hello", "No ServerHello was seen.")
 
 
@@ -172,9 +166,7 @@ def _classical(handshake: Handshake, name: str) -> Finding:
     if any(is_post_quantum_group(group) for group in offered_groups(handshake)):
         detail = f"ML-KEM was offered; the server chose {name}."
         return Finding("classical", "not-post-quantum", "server-chose-classical", detail)
-    return Finding(
-        "classical", "not-post-quantum", "not-offered", f"The client offered no ML-KEM; {name} was chosen."
-    )
+    return Finding("classical", "not-post-quantum", "not-offered", f"The client offered no ML-KEM; {name} was chosen.")
 
 
 def _broken_choice(handshake: Handshake, group: int) -> str | None:

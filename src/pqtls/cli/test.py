@@ -34,10 +34,18 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON Lines as results come; - for standard output.")
 @click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML for a CI system.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds a client."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Seconds a client.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="First client's proxy port on loopback; 0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="First client's proxy port on loopback; 0: any free one.",
 )
 def test(only_list: bool, allow: tuple[str, ...], json_path: str | None, junit_path: str | None, **rest: Any) -> int:
     """Prove eight Python clients post-quantum, offline: every connection, from the handshake's bytes.

@@ -144,13 +144,13 @@ class Recorder:
         self.write({"e": "ready", "openssl": ssl.OPENSSL_VERSION, "name": _program_name()})
 
     def _hook(self, ssl: Any) -> None:
+        import _ssl
         import weakref
-
-        import _ssl  # type: ignore[import-not-found]  # typeshed knows only the public module
 
         if self._connections is None:
             self._connections = weakref.WeakKeyDictionary()
-        base = _ssl._SSLContext._msg_callback
+        private: Any = _ssl._SSLContext  # typeshed knows none of its private parts
+        base = private._msg_callback
         own = ssl.SSLContext._msg_callback
         original_new = ssl.SSLContext.__new__
 
@@ -250,9 +250,20 @@ class Recorder:
         return extra
 
     def _write_message(
-        self, state: _Connection, direction: str, content: int, message: int, data: bytes, extra: dict[str, Any]
+        self,
+        state: _Connection,
+        direction: str,
+        content: int,
+        message: int,
+        data: bytes,
+        extra: dict[str, Any],
     ) -> None:
-        line: dict[str, Any] = {"c": state.number, "d": direction[0], "t": time.time_ns(), "m": time.monotonic_ns()}
+        line: dict[str, Any] = {
+            "c": state.number,
+            "d": direction[0],
+            "t": time.time_ns(),
+            "m": time.monotonic_ns(),
+        }
         if content == ALERT or message in COPIED_MESSAGES:
             self.write({"e": "msg", **line, "ct": content, "b": bytes(data).hex(), **extra})
         else:
@@ -335,4 +346,4 @@ def start(folder: str) -> None:
     if "ssl" in sys.modules:
         recorder.install(sys.modules["ssl"])
     else:
-        sys.meta_path.insert(0, _SslWatch(recorder))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _SslWatch(recorder))

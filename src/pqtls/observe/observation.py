@@ -228,6 +228,4 @@ def observe(
         process: The process, if the witness was inside it.
         role: "client" or "server", if the witness was inside a process.
     """
-    return Observation(
-        connection_id, (source,), started_ns, client, server, process, handshake, judge(handshake), role
-    )
+    return Observation(connection_id, (source,), started_ns, client, server, process, handshake, judge(handshake), role)

@@ -128,7 +128,8 @@ class RecorderFolder:
         Returns:
             The recording; damaged or unfinished lines are counted as lost, never raised.
         """
-        processes, observations = [], []
+        processes: list[ProcessRecord] = []
+        observations: list[Observation] = []
         for path in sorted(self.folder.glob("*.jsonl")):
             reader = _ProcessReader()
             reader.read(path)
@@ -207,7 +208,12 @@ class _ProcessReader:
         number = int(line["c"])
         if line.get("role") in ("client", "server"):
             connection = _Connection(
-                HandshakeTracker(), line["role"], int(line["t"]), str(line["name"]), line["local"], line["peer"]
+                HandshakeTracker(),
+                line["role"],
+                int(line["t"]),
+                str(line["name"]),
+                line["local"],
+                line["peer"],
             )
             self.current[number] = connection
             self.connections.append(connection)

@@ -21,7 +21,12 @@ def setting_to_json(setting: Setting) -> dict[str, Any]:
         "schema": "pqtls/setting/1",
         "pqtls": setting.pqtls,
         "python": setting.python,
-        "openssl": {"way": setting.way, "version": setting.openssl, "why": setting.why, "source": setting.source},
+        "openssl": {
+            "way": setting.way,
+            "version": setting.openssl,
+            "why": setting.why,
+            "source": setting.source,
+        },
         "servers": {"version": setting.servers, "groups": setting.server_groups or None},
         "client_groups": setting.client_groups or None,
         "witnesses": setting.witnesses,

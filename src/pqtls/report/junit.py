@@ -25,9 +25,7 @@ def render_junit(report: SuiteReport) -> str:
     suite = ET.SubElement(root, "testsuite", name=f"pqtls ({report.setting.way}: {report.setting.openssl})")
     failures = errors = 0
     for case in report.cases:
-        element = ET.SubElement(
-            suite, "testcase", classname="pqtls.test", name=case.title, time=f"{case.seconds:.3f}"
-        )
+        element = ET.SubElement(suite, "testcase", classname="pqtls.test", name=case.title, time=f"{case.seconds:.3f}")
         kind = _kind(case)
         if kind is not None:
             problem = ET.SubElement(element, kind, message=_clean(_message(case)), type=case.reason)
@@ -41,7 +39,10 @@ def render_junit(report: SuiteReport) -> str:
         ET.SubElement(control, "error", message=f"the control came out {report.control.verdict}", type="control")
         errors += 1
     suite.attrib.update(
-        tests=str(len(report.cases) + 1), failures=str(failures), errors=str(errors), time=f"{report.seconds:.3f}"
+        tests=str(len(report.cases) + 1),
+        failures=str(failures),
+        errors=str(errors),
+        time=f"{report.seconds:.3f}",
     )
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -183,7 +183,5 @@ class SuiteReport:
     def exit_code(self) -> int:
         """The exit code of the run."""
         return combine_exit_codes(
-            [self.control_exit_code, *(case.exit_code_of_case for case in self.cases)]
-            if self.cases
-            else []
+            [self.control_exit_code, *(case.exit_code_of_case for case in self.cases)] if self.cases else []
         )

@@ -68,8 +68,7 @@ def describe_connection(connection: Observation) -> list[str]:
 
 def _describe_shares(handshake: Handshake) -> str:
     flights = [
-        " ".join(f"{group_name(share.group)} ({share.size_bytes} B)" for share in hello.key_shares)
-        or "none"
+        " ".join(f"{group_name(share.group)} ({share.size_bytes} B)" for share in hello.key_shares) or "none"
         for hello in handshake.client_hellos
     ]
     return ", then ".join(flights)
@@ -149,7 +148,10 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     lines += [[("   ! ", "red"), (clean_text(text), "red")] for text in case.disagreements]
     lines += [[("   ! ", "yellow"), (clean_text(text), "yellow")] for text in case.blind_spots]
     lines += [
-        [("   ! ", "red"), (f"did not refuse the {each.server} server: {_describe_refusal(each.contacted)}", "red")]
+        [
+            ("   ! ", "red"),
+            (f"did not refuse the {each.server} server: {_describe_refusal(each.contacted)}", "red"),
+        ]
         for each in case.refusals
         if not each.was_refused
     ]
@@ -197,7 +199,10 @@ def render_ending(report: SuiteReport) -> list[Line]:
     lines.append(
         [
             ("         " if refusals else "controls ", "dim"),
-            (f"a client held to x25519 came out {control.verdict} / {control.reason}", "" if ok else "bold red"),
+            (
+                f"a client held to x25519 came out {control.verdict} / {control.reason}",
+                "" if ok else "bold red",
+            ),
             ("" if ok else "; it had to be not-post-quantum, so nothing here is proven", "bold red"),
         ]
     )
@@ -211,9 +216,11 @@ def _answer(report: SuiteReport) -> Line:
     counts = {name: [case.title for case in report.cases if case.verdict == name] for name in VERDICT_STYLES}
     if report.exit_code == 0:
         allowed = f" ({len(counts['allowed'])} on allowed classical hosts only)" if counts["allowed"] else ""
-        every = "every connection" if not any(
-            case.is_allowed(each) for case in report.cases for each in case.connections
-        ) else "every connection that was not allowed to be classical"
+        every = (
+            "every connection"
+            if not any(case.is_allowed(each) for case in report.cases for each in case.connections)
+            else "every connection that was not allowed to be classical"
+        )
         text = f"PASS: {total} of {total} clients{allowed}, {connections} connections: {every} was post-quantum."
         return [(text, "bold green"), (f"  {report.seconds:.1f} s", "dim")]
     parts = [f"{len(titles)} {name}" for name, titles in counts.items() if titles]

@@ -46,9 +46,7 @@ class ProcessGroups:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._is_stopped = False
 
-    def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float
-    ) -> Finished:
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float) -> Finished:
         """Run a program to its end.
 
         Args:

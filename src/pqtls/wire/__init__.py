@@ -1,0 +1,1 @@
+"""Bytes to facts and back: TLS records and hellos. Sans-IO, standard library only."""

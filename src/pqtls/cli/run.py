@@ -1,0 +1,117 @@
+"""`pqtls run`: any command, with the chosen OpenSSL under it. No rebuild, no container, no root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pqtls.cli.options import openssl_options
+from pqtls.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pqtls.openssl.ways import Way
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a command is run with.
+
+    Attributes:
+        way: The chosen OpenSSL, and why.
+        environment: The whole environment for it.
+    """
+
+    way: Way
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def prepare(
+    openssl: str, openssl_source: Path | None, groups: str, command: Sequence[str] | None
+) -> Iterator[Prepared]:
+    """Choose the OpenSSL for a command and make its environment; what was made for it is removed after.
+
+    Args:
+        openssl: The way asked for.
+        openssl_source: Folder to graft from, or None.
+        groups: Groups to hold the command to, "" for OpenSSL's own list.
+        command: The command line, if it is known: a Python program's own interpreter decides then.
+
+    Yields:
+        The way and the environment.
+
+    Raises:
+        CannotProveError: No such OpenSSL can be had here.
+        UsageError: OpenSSL would silently drop these groups.
+    """
+    from pqtls.openssl.groups_conf import check_groups, write_groups_conf
+    from pqtls.openssl.interpreter import find_interpreter, inspect_interpreter
+    from pqtls.openssl.ways import choose_way
+
+    found = find_interpreter(command, os.environ.get("PATH", os.defpath)) if command else None
+    interpreter = inspect_interpreter(found or sys.executable)
+    way = choose_way(openssl, interpreter, extra_sources=(openssl_source,) if openssl_source else ())
+    environment = way.apply(dict(os.environ))
+    if not groups:
+        yield Prepared(way, environment)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="pqtls-groups-"))  # 0700
+    try:
+        conf = write_groups_conf(groups, folder, interpreter, environment)
+        environment["OPENSSL_CONF"] = str(conf)
+        check_groups(interpreter.executable, environment, groups)
+        yield Prepared(way, environment)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@openssl_options
+@click.option("--groups", default="", metavar="LIST", help="Hold the command to these groups (OpenSSL 3.5 syntax).")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- CMD [ARGS]...")
+def run(openssl: str, openssl_source: Path | None, groups: str, command: tuple[str, ...]) -> int:
+    """Run CMD with the chosen OpenSSL, and return its exit code.
+
+    It reaches every program that is linked to libssl.so.3, and its children. It does not prove what they then
+    do: `pqtls test` does.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
+    with prepare(openssl, openssl_source, groups, command) as prepared:
+        return _call([program, *command[1:]], prepared.environment)
+
+
+def _call(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run a program in the foreground, hand signals on to it, and return its code as a shell would."""
+    try:
+        process = subprocess.Popen(arguments, env=environment)
+    except OSError as error:
+        raise UsageError(f"{arguments[0]} cannot be run: {error.strerror}.") from error
+
+    def hand_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    # The terminal sends Ctrl-C to the child itself; we only must not die of it before the child does.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before[number] = signal.signal(number, hand_on)
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

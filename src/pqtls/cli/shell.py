@@ -1,0 +1,70 @@
+"""`pqtls shell`: the user's own shell, with the chosen OpenSSL under everything started from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pqtls.cli.options import openssl_options
+from pqtls.cli.run import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARK = "(pqtls) "
+
+
+@click.command()
+@openssl_options
+@click.option("--groups", default="", metavar="LIST", help="Hold programs to these groups (OpenSSL 3.5 syntax).")
+def shell(openssl: str, openssl_source: Path | None, groups: str) -> int:
+    """Open your shell with the chosen OpenSSL; its prompt is marked. Leave it with `exit`."""
+    program = os.environ.get("SHELL") or "/bin/sh"
+    if shutil.which(program) is None:
+        program = "/bin/sh"
+    with prepare(openssl, openssl_source, groups, None) as prepared:
+        click.echo(f"pqtls: {prepared.way.openssl_version} ({prepared.way.kind}): {prepared.way.reason}", err=True)
+        with _marked_shell(program, prepared.environment) as (arguments, environment):
+            code = subprocess.call(arguments, env=environment)
+    return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _marked_shell(program: str, environment: dict[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Arrange for the prompt's mark without touching the user's start-up files.
+
+    Each kind of shell reads a private start-up file of ours that first reads the user's own.
+    """
+    name = Path(program).name
+    environment = {**environment, "PQTLS_SHELL": "1"}
+    folder = Path(tempfile.mkdtemp(prefix="pqtls-shell-"))  # 0700
+    try:
+        if name == "bash":
+            start = folder / "bashrc"
+            start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\nPS1="{MARK}$PS1"\n')
+            yield [program, "--rcfile", str(start), "-i"], environment
+        elif name == "zsh":
+            home = environment.get("ZDOTDIR", "$HOME")
+            for each in (".zshenv", ".zshrc"):
+                (folder / each).write_text(f'[ -f "{home}/{each}" ] && . "{home}/{each}"\n')
+            with (folder / ".zshrc").open("a") as file:
+                file.write(f'PROMPT="{MARK}$PROMPT"\n')
+            yield [program, "-i"], {**environment, "ZDOTDIR": str(folder)}
+        elif name == "fish":
+            mark = f"functions -c fish_prompt pqtls_prompt; function fish_prompt; echo -n '{MARK}'; pqtls_prompt; end"
+            yield [program, "-i", "-C", mark], environment
+        else:
+            start = folder / "shrc"
+            user = environment.get("ENV", "")
+            first = f'[ -f "{user}" ] && . "{user}"\n' if user else ""
+            start.write_text(first + f'PS1="{MARK}${{PS1-$ }}"\n')
+            yield [program, "-i"], {**environment, "ENV": str(start)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
