@@ -38,8 +38,15 @@ class Finished:
 class ProcessGroups:
     """Starts processes, each in a session of its own, and can end all that still run.
 
-    Safe to use from several threads: `stop_all` is for the one that was interrupted.
+    Safe to use from several threads: `stop_all` is for the one that was interrupted. As a context manager it
+    stops all at the end.
     """
+
+    def __enter__(self) -> ProcessGroups:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_all()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
