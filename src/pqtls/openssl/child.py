@@ -100,5 +100,5 @@ def _decode(out: str, err: str, code: int) -> Answer:
     if code < 0:
         with contextlib.suppress(ValueError):
             return Answer(None, f"was killed by {signal.Signals(-code).name}")
-    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
-    return Answer(None, f"ended with code {code}" + (f": {last[:300]}" if last else " and no answer"))
+    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "").rstrip(".")
+    return Answer(None, f"ended with code {code}" + (f": {last[:160]}" if last else " and no answer"))

@@ -1,0 +1,277 @@
+"""Make a graft: a private folder with a newer libssl.so.3 and libcrypto.so.3 for an unmodified Python.
+
+OpenSSL 3 keeps its ABI, so a newer pair can stand in for the system's. The copies are renamed inside (SONAME,
+NEEDED: a program asks for libssl.so.3, a wheel calls it libssl-6a9b88ec.so.3) and pointed at the same CA
+certificates and openssl.cnf as before. A folder is written under a temporary name, proven by a handshake and
+renamed into place; it is never changed afterwards, since a process that has mapped a file crashes when it changes.
+
+A trap for users: OpenSSH refuses a libcrypto newer than the one it was built with, so `ssh` (git over ssh, rsync,
+ansible) fails inside a grafted environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pqtls.errors import CannotProveError, UsageError
+from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of, patch_constants
+from pqtls.openssl.dynstr import rename_strings
+from pqtls.openssl.elf import ElfError, parse_elf
+from pqtls.openssl.environment import MANIFEST, SCHEMA, add_graft
+from pqtls.openssl.private_folder import cache_folder as default_cache_folder
+from pqtls.openssl.private_folder import find_own_obstacle, make_private_folder
+from pqtls.openssl.probe import forget_probes, probe_mlkem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pqtls.openssl.interpreter import Interpreter
+    from pqtls.openssl.sources import Source
+
+PATCHER_VERSION = 1
+"""Part of a graft's key: raise it when the same source must give another result."""
+
+LIBSSL, LIBCRYPTO = "libssl.so.3", "libcrypto.so.3"
+
+_ABANDONED_S = 3600.0
+"""Making a graft takes 0.3 s; a temporary folder this old was left by a process that was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """A newer OpenSSL, ready to stand in.
+
+    Attributes:
+        folder: Private folder with libssl.so.3, libcrypto.so.3 and manifest.json.
+        source: What it was made from.
+        folders: Where it looks for its files.
+        modules: Folder of the system's provider modules, where it does not fit into the library; else None.
+    """
+
+    folder: Path
+    source: Source
+    folders: Folders
+    modules: Path | None
+
+    def apply(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return a new environment in which dynamically linked programs use this OpenSSL.
+
+        Args:
+            environment: Any environment.
+        """
+        return add_graft(environment, self.folder, self.modules)
+
+
+def make_graft(
+    source: Source,
+    interpreter: Interpreter,
+    cache_folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Graft:
+    """Make a graft, or take the one that was made before if it is intact.
+
+    Args:
+        source: A usable source.
+        interpreter: Who is to use it: its CA paths and openssl.cnf stay in force.
+        cache_folder: Where grafts are kept; None for the user's cache.
+        environment: What the interpreter is proven with; None for this process's environment.
+
+    Returns:
+        The graft, proven by a finished handshake when it was made and by its hashes since.
+
+    Raises:
+        CannotProveError: The source changed, its places are too short, or the interpreter does not work with it.
+        UsageError: The cache folder is not safe or cannot be written.
+    """
+    if source.text is None or not source.is_usable:
+        raise CannotProveError(f"{source.description} cannot be used: {source.rejected}", "Choose another source.")
+    wanted = folders_of(interpreter)
+    try:
+        folders = fit_folders(source.text, wanted)
+    except DoesNotFitError as error:
+        raise _misfit(source, str(error)) from error
+    base = make_private_folder(default_cache_folder() if cache_folder is None else cache_folder)
+    is_modules_elsewhere = folders.modules_dir != wanted.modules_dir and Path(wanted.modules_dir).is_dir()
+    modules = Path(wanted.modules_dir) if is_modules_elsewhere else None
+    graft = Graft(base / _key(source, folders, modules), source, folders, modules)
+    try:
+        if not is_intact(graft.folder):
+            _make(graft, interpreter, os.environ if environment is None else environment)
+    except OSError as error:
+        raise UsageError(
+            f"A graft cannot be written to {base}: {error.strerror}.", "Set XDG_CACHE_HOME to another folder."
+        ) from error
+    return graft
+
+
+def is_intact(folder: Path) -> bool:
+    """Tell whether a graft's files are those that were proven when it was made (all bytes are hashed).
+
+    Args:
+        folder: The graft's folder.
+
+    Returns:
+        False where there is none, or it is damaged.
+
+    Raises:
+        UsageError: It is not ours or open to others: then it must not be used, nor replaced.
+    """
+    try:
+        obstacle = find_own_obstacle(folder)
+        if obstacle:
+            raise UsageError(f"{obstacle}; a graft there is not safe to load.", f"Look into it, then remove {folder}.")
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name in (LIBSSL, LIBCRYPTO, MANIFEST):
+            obstacle = find_own_obstacle(folder / name)
+            if obstacle:
+                raise UsageError(f"{obstacle}; it is not safe to load.", f"Look into it, then remove {folder}.")
+        hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (LIBSSL, LIBCRYPTO)}
+        return bool(manifest["schema"] == SCHEMA and manifest["files"] == hashes and manifest["key"] == folder.name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _key(source: Source, folders: Folders, modules: Path | None) -> str:
+    facts = [PATCHER_VERSION, source.libssl_sha256, source.libcrypto_sha256, asdict(folders), str(modules)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]) -> None:
+    files = _patched_files(graft)
+    base = graft.folder.parent
+    _remove_abandoned(base)
+    making = Path(tempfile.mkdtemp(prefix=".making-", dir=base))  # 0700
+    try:
+        for name, data in files.items():
+            _write(making / name, data)
+        _prove(graft, making, interpreter, environment)
+        _write(making / MANIFEST, json.dumps(_manifest(graft, files), indent=1).encode())
+        _sync_folder(making)
+        _move_into_place(making, graft.folder)
+        _sync_folder(base)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    forget_probes()
+
+
+def _patched_files(graft: Graft) -> dict[str, bytes]:
+    source = graft.source
+    libssl, libcrypto = source.libssl.read_bytes(), source.libcrypto.read_bytes()
+    expected = (source.libssl_sha256, source.libcrypto_sha256)
+    if (hashlib.sha256(libssl).hexdigest(), hashlib.sha256(libcrypto).hexdigest()) != expected:
+        raise CannotProveError(f"The files of {source.description} changed while they were read.", "Try again.")
+    assert source.text is not None  # noqa: S101 - make_graft looked
+    try:
+        renames = {
+            _soname(libssl): LIBSSL,
+            _soname(libcrypto): LIBCRYPTO,
+        }
+        libcrypto = patch_constants(rename_strings(libcrypto, renames), source.text, graft.folders)
+        files = {LIBSSL: rename_strings(libssl, renames), LIBCRYPTO: libcrypto}
+        for name, data in files.items():
+            if _soname(data) != name:
+                raise ElfError(f"{name} has soname {_soname(data)} after the change")
+        if LIBCRYPTO not in (entry.value for entry in parse_elf(files[LIBSSL]).needed):
+            raise ElfError(f"libssl does not need {LIBCRYPTO} after the change")
+    except (DoesNotFitError, ElfError) as error:
+        raise _misfit(source, str(error)) from error
+    return files
+
+
+def _soname(data: bytes) -> str:
+    soname = parse_elf(data).soname
+    return soname.value if soname is not None else ""
+
+
+def _misfit(source: Source, why: str) -> CannotProveError:
+    return CannotProveError(
+        f"{source.description} cannot stand in here: {why}.",
+        "Use another source (--openssl-source FOLDER), such as an OpenSSL 3.5 built with this --openssldir.",
+    )
+
+
+def _prove(graft: Graft, folder: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> None:
+    """Let the interpreter shake hands with the new files, under no configuration but their own defaults."""
+    grafted = {**add_graft(environment, folder, graft.modules), "OPENSSL_CONF": "/dev/null"}
+    probe = probe_mlkem(interpreter.executable, grafted)
+    why = ""
+    if probe.openssl_version != graft.source.version and not (probe.failure and not probe.openssl_version):
+        why = f"{interpreter.executable} still runs {probe.openssl_version}"
+    elif not probe.has_mlkem:
+        why = probe.explanation.rstrip(".")
+    elif (probe.cafile, probe.capath) != (interpreter.cafile, interpreter.capath):
+        why = f"its default CA certificates would be {probe.cafile} and {probe.capath}"
+    if why:
+        raise CannotProveError(
+            f"{graft.source.description} cannot stand in here: {why}.",
+            f"Try another source, or with XDG_CACHE_HOME outside {folder.parent} (it may be mounted noexec).",
+        )
+
+
+def _manifest(graft: Graft, files: dict[str, bytes]) -> dict[str, object]:
+    source = graft.source
+    return {
+        "schema": SCHEMA,
+        "key": graft.folder.name,
+        "patcher_version": PATCHER_VERSION,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "source": {
+            "origin": source.origin,
+            "version": source.version,
+            "libssl": {"path": str(source.libssl), "sha256": source.libssl_sha256},
+            "libcrypto": {"path": str(source.libcrypto), "sha256": source.libcrypto_sha256},
+        },
+        "folders": asdict(graft.folders),
+        "modules_variable": None if graft.modules is None else str(graft.modules),
+    }
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move_into_place(making: Path, folder: Path) -> None:
+    """Rename a finished graft to its name. Another process may have been first; a damaged one steps aside."""
+    for _ in range(3):
+        try:
+            making.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+        else:
+            return
+        if is_intact(folder):
+            return
+        aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)  # over an empty folder of ours: processes that mapped the old files keep them
+        shutil.rmtree(aside, ignore_errors=True)
+    raise UsageError(f"{folder} keeps being replaced by something else.", "Remove it and try again.")
+
+
+def _remove_abandoned(base: Path) -> None:
+    for leftover in (*base.glob(".making-*"), *base.glob(".gone-*")):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(leftover, ignore_errors=True)

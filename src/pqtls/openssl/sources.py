@@ -1,0 +1,229 @@
+"""Where a newer OpenSSL can be taken from: wheels that are installed here, or a folder that the user names.
+
+pqtls redistributes no OpenSSL. Several wheels bring a current libssl and libcrypto of their own
+(psycopg-binary, psycopg2-binary, pygit2, mysql-connector-python); their files stand in once they are proven to
+be what the wheel installed, and to fit the interpreter. Nothing is loaded here: all is read from the files.
+
+Order: long-term support first (3.5, until 2030-04-08), then the newer version, then a named folder before wheels.
+Versions with short support (3.6) come after any 3.5: a graft that falls out of support unnoticed is worse than one
+that is a feature behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pqtls.openssl.elf import ElfError, ElfFile, parse_elf
+from pqtls.openssl.library_text import LibraryText, read_library_text
+from pqtls.openssl.record import WheelRecord, find_record, matches_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pqtls.openssl.interpreter import Interpreter
+
+SOURCE_VARIABLE = "PQTLS_OPENSSL_SOURCE"
+
+LTS = {(3, 0): "2026-09-07", (3, 5): "2030-04-08"}
+"""OpenSSL's long-term support releases and the day their support ends (openssl-library.org, release strategy)."""
+
+_OLDEST = (3, 5)
+"""The first version with ML-KEM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One pair of libssl and libcrypto, taken or rejected.
+
+    Attributes:
+        origin: Where it comes from: "psycopg_binary 3.3.9" or the folder that was named.
+        libssl: The file.
+        libcrypto: The file.
+        version: Such as "OpenSSL 3.5.9 29 Sep 2026"; "" if it could not be read.
+        version_info: Such as (3, 5, 9); empty if it could not be read.
+        text: The constants of its libcrypto, None if it could not be read.
+        glibc_floor: The oldest glibc that it runs on; empty on musl.
+        libssl_sha256: Hash of the file, in hex; "" if it was rejected before it was read.
+        libcrypto_sha256: The same of libcrypto.
+        is_named: The user named its folder.
+        rejected: Why it cannot be used, as a sentence; "" if it can.
+    """
+
+    origin: str
+    libssl: Path
+    libcrypto: Path
+    version: str = ""
+    version_info: tuple[int, ...] = ()
+    text: LibraryText | None = None
+    glibc_floor: tuple[int, ...] = ()
+    libssl_sha256: str = ""
+    libcrypto_sha256: str = ""
+    is_named: bool = False
+    rejected: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Nothing speaks against it."""
+        return not self.rejected
+
+    @property
+    def is_lts(self) -> bool:
+        """It belongs to a long-term support release."""
+        return self.version_info[:2] in LTS
+
+    @property
+    def supported_until(self) -> str:
+        """When its release's support ends, as YYYY-MM-DD; "" where this file does not know."""
+        return LTS.get((self.version_info[0], self.version_info[1]), "") if self.version_info else ""
+
+    @property
+    def description(self) -> str:
+        """Version and origin: "OpenSSL 3.5.9 29 Sep 2026 from psycopg_binary 3.3.9"."""
+        return f"{self.version or 'OpenSSL of unknown version'} from {self.origin}"
+
+
+def find_sources(interpreter: Interpreter, extra_paths: Sequence[Path] = ()) -> list[Source]:
+    """Find OpenSSL 3.5 or newer for an interpreter.
+
+    Args:
+        interpreter: Who is to use it; its own wheels are looked at first, then pqtls's.
+        extra_paths: Folders that the user named; `PQTLS_OPENSSL_SOURCE` adds one.
+
+    Returns:
+        Usable sources, best first, then the rejected ones with their reasons.
+    """
+    found: list[Source] = []
+    named = [Path(path) for path in (*extra_paths, os.environ.get(SOURCE_VARIABLE, "")) if str(path) not in ("", ".")]
+    for folder in dict.fromkeys(named):
+        found.append(_named_source(folder, interpreter))
+    for site_packages in _site_packages(interpreter):
+        for libssl, libcrypto in _installed_pairs(site_packages):
+            if libssl not in (source.libssl for source in found):
+                found.append(_wheel_source(libssl, libcrypto, site_packages, interpreter))
+    return sorted(found, key=_rank)
+
+
+def _rank(source: Source) -> tuple[bool, bool, bool, tuple[int, ...]]:
+    newest_first = tuple(-part for part in source.version_info)
+    return (not source.is_usable, not source.is_named, not source.is_lts, newest_first)
+
+
+def _site_packages(interpreter: Interpreter) -> list[Path]:
+    own = [Path(entry) for entry in sys.path if entry.endswith("-packages")]
+    return [path for path in dict.fromkeys((*interpreter.site_packages, *own)) if path.is_dir()]
+
+
+def _installed_pairs(site_packages: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the libssl and libcrypto that wheels installed: `NAME.libs` of auditwheel, and mysql's own folder."""
+    for folder in (*sorted(site_packages.glob("*.libs")), site_packages / "mysql" / "vendor"):
+        yield from _pairs(folder)
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
+    libssl = sorted(path for path in folder.glob("libssl*.so*") if path.is_file())
+    libcrypto = sorted(path for path in folder.glob("libcrypto*.so*") if path.is_file())
+    # A folder of a Linux distribution has libssl.so, a link, beside libssl.so.3.
+    exact = [path for path in libssl if path.name.endswith(".so.3")], [
+        path for path in libcrypto if path.name.endswith(".so.3")
+    ]
+    for first, second in zip(exact[0] or libssl, exact[1] or libcrypto, strict=False):
+        yield first, second
+
+
+def _named_source(folder: Path, interpreter: Interpreter) -> Source:
+    for candidate in (folder, folder / "lib", folder / "lib64"):
+        for libssl, libcrypto in _pairs(candidate):
+            return _examine(str(folder), libssl, libcrypto, interpreter)
+    missing = folder / "libssl.so.3"
+    return Source(
+        str(folder), missing, folder / "libcrypto.so.3", is_named=True,
+        rejected=f"{folder} has no libssl.so.3 and libcrypto.so.3.",
+    )  # fmt: skip
+
+
+def _wheel_source(libssl: Path, libcrypto: Path, site_packages: Path, interpreter: Interpreter) -> Source:
+    record = find_record(libcrypto, site_packages)
+    if record is None:
+        origin = str(libcrypto.parent)
+        return Source(origin, libssl, libcrypto, rejected=f"No wheel's RECORD lists {libcrypto}.")
+    return _examine(record.distribution, libssl, libcrypto, interpreter, record=(site_packages, record))
+
+
+def _examine(
+    origin: str,
+    libssl: Path,
+    libcrypto: Path,
+    interpreter: Interpreter,
+    *,
+    record: tuple[Path, WheelRecord] | None = None,
+) -> Source:
+    is_named = record is None
+    try:
+        files = libssl.read_bytes(), libcrypto.read_bytes()
+        elfs = parse_elf(files[0]), parse_elf(files[1])
+    except (OSError, ElfError) as error:
+        reason = f"{libssl} and {libcrypto.name} cannot be read as ELF libraries: {error}."
+        return Source(origin, libssl, libcrypto, is_named=is_named, rejected=reason)
+    for path, data in zip((libssl, libcrypto), files, strict=True):
+        if record is not None and not matches_record(data, path.relative_to(record[0]).as_posix(), record[1]):
+            reason = f"{path} does not match the RECORD of {origin}: it was changed after installation."
+            return Source(origin, libssl, libcrypto, rejected=reason)
+    text = read_library_text(files[1])
+    floor = max(elf.glibc_floor for elf in elfs)
+    rejected = _version_obstacle(text) or _fit_obstacle(elfs, floor, libssl.parent, interpreter)
+    return Source(
+        origin=origin,
+        libssl=libssl,
+        libcrypto=libcrypto,
+        version=text.version,
+        version_info=text.version_info,
+        text=text,
+        glibc_floor=floor,
+        libssl_sha256=hashlib.sha256(files[0]).hexdigest(),
+        libcrypto_sha256=hashlib.sha256(files[1]).hexdigest(),
+        is_named=is_named,
+        rejected=rejected,
+    )
+
+
+def _version_obstacle(text: LibraryText) -> str:
+    if not text.version_info:
+        return "Its libcrypto does not say which OpenSSL it is."
+    if text.version_info[:2] < _OLDEST:
+        return f"{text.version} has no ML-KEM: 3.5 is the first version with it."
+    if text.version_info[0] != 3:
+        return f"{text.version} has another ABI than libssl.so.3."
+    return f"{text.version} is no release." if text.is_prerelease else ""
+
+
+def _fit_obstacle(
+    elfs: tuple[ElfFile, ElfFile], floor: tuple[int, ...], folder: Path, interpreter: Interpreter
+) -> str:
+    own = interpreter.elf
+    if own is None:
+        return "The interpreter is no ELF program."
+    for elf in elfs:
+        if (elf.machine, elf.bits, elf.is_little_endian) != (own.machine, own.bits, own.is_little_endian):
+            return f"It is built for {elf.machine_name}, the interpreter for {own.machine_name}."
+        if elf.libc is not None and own.libc is not None and elf.libc != own.libc:
+            return f"It is built for {elf.libc}, the interpreter for {own.libc}."
+        if elf.soname is None or not elf.soname.value.endswith(".so.3"):
+            return f"Its soname is {elf.soname.value if elf.soname else 'missing'}, not one of OpenSSL 3."
+    if interpreter.glibc and floor > interpreter.glibc:
+        return f"It needs glibc {_dotted(floor)}, this machine has {_dotted(interpreter.glibc)}."
+    private = {
+        entry.value
+        for elf in elfs
+        for entry in elf.needed
+        if not entry.value.startswith("libcrypto") and (folder / entry.value).exists() and "-" in entry.value
+    }
+    return f"It needs {', '.join(sorted(private))} out of its own wheel." if private else ""
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
