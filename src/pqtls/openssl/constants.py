@@ -11,6 +11,7 @@ CTLOG_FILE), crypto/info.c, crypto/defaults.c.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, replace
@@ -58,10 +59,8 @@ def folders_of(interpreter: Interpreter) -> Folders:
     """
     text = LibraryText("", (), False, "", "", "")
     if interpreter.libcrypto is not None:
-        try:
+        with contextlib.suppress(OSError):
             text = read_library_text(interpreter.libcrypto.read_bytes())
-        except OSError:
-            pass
     openssl_dir = text.openssl_dir or str(Path(interpreter.capath).parent)
     return Folders(
         openssl_dir,

@@ -177,14 +177,18 @@ def _patched_files(graft: Graft) -> dict[str, bytes]:
         }
         libcrypto = patch_constants(rename_strings(libcrypto, renames), source.text, graft.folders)
         files = {LIBSSL: rename_strings(libssl, renames), LIBCRYPTO: libcrypto}
-        for name, data in files.items():
-            if _soname(data) != name:
-                raise ElfError(f"{name} has soname {_soname(data)} after the change")
-        if LIBCRYPTO not in (entry.value for entry in parse_elf(files[LIBSSL]).needed):
-            raise ElfError(f"libssl does not need {LIBCRYPTO} after the change")
+        _check_names(files)
     except (DoesNotFitError, ElfError) as error:
         raise _misfit(source, str(error)) from error
     return files
+
+
+def _check_names(files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        if _soname(data) != name:
+            raise ElfError(f"{name} has soname {_soname(data)} after the change")
+    if LIBCRYPTO not in (entry.value for entry in parse_elf(files[LIBSSL]).needed):
+        raise ElfError(f"libssl does not need {LIBCRYPTO} after the change")
 
 
 def _soname(data: bytes) -> str:

@@ -22,7 +22,7 @@ from pqtls.wire.tracker import HandshakeTracker
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_cache: dict[tuple[str, tuple[tuple[str, str], ...]], Probe] = {}
+_cache: dict[tuple[object, ...], Probe] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def probe_mlkem(executable: Path | str, environment: Mapping[str, str] | None = 
         same environment is asked once per process of ours.
     """
     given = dict(os.environ if environment is None else environment)
-    key = (str(executable), tuple(sorted(given.items())))
+    key = (str(executable), tuple(sorted(given.items())), _state(given.get("OPENSSL_CONF", "")))
     if key not in _cache:
         _cache[key] = _probe(Path(executable), given)
     return _cache[key]
@@ -99,6 +99,15 @@ def probe_mlkem(executable: Path | str, environment: Mapping[str, str] | None = 
 def forget_probes() -> None:
     """Forget earlier answers: the libraries in an environment have changed."""
     _cache.clear()
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """Return what changes when a file is written anew: a configuration may, under the same name."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _probe(executable: Path, environment: dict[str, str]) -> Probe:

@@ -98,7 +98,8 @@ def find_sources(interpreter: Interpreter, extra_paths: Sequence[Path] = ()) -> 
         Usable sources, best first, then the rejected ones with their reasons.
     """
     found: list[Source] = []
-    named = [Path(path) for path in (*extra_paths, os.environ.get(SOURCE_VARIABLE, "")) if str(path) not in ("", ".")]
+    variable = os.environ.get(SOURCE_VARIABLE)
+    named = [*extra_paths, *([Path(variable)] if variable else [])]
     for folder in dict.fromkeys(named):
         found.append(_named_source(folder, interpreter))
     for site_packages in _site_packages(interpreter):
@@ -128,11 +129,9 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
     libssl = sorted(path for path in folder.glob("libssl*.so*") if path.is_file())
     libcrypto = sorted(path for path in folder.glob("libcrypto*.so*") if path.is_file())
     # A folder of a Linux distribution has libssl.so, a link, beside libssl.so.3.
-    exact = [path for path in libssl if path.name.endswith(".so.3")], [
-        path for path in libcrypto if path.name.endswith(".so.3")
-    ]
-    for first, second in zip(exact[0] or libssl, exact[1] or libcrypto, strict=False):
-        yield first, second
+    exact_libssl = [path for path in libssl if path.name.endswith(".so.3")]
+    exact_libcrypto = [path for path in libcrypto if path.name.endswith(".so.3")]
+    yield from zip(exact_libssl or libssl, exact_libcrypto or libcrypto, strict=False)
 
 
 def _named_source(folder: Path, interpreter: Interpreter) -> Source:
@@ -201,9 +200,7 @@ def _version_obstacle(text: LibraryText) -> str:
     return f"{text.version} is no release." if text.is_prerelease else ""
 
 
-def _fit_obstacle(
-    elfs: tuple[ElfFile, ElfFile], floor: tuple[int, ...], folder: Path, interpreter: Interpreter
-) -> str:
+def _fit_obstacle(elfs: tuple[ElfFile, ElfFile], floor: tuple[int, ...], folder: Path, interpreter: Interpreter) -> str:
     own = interpreter.elf
     if own is None:
         return "The interpreter is no ELF program."
