@@ -153,10 +153,10 @@ class _Lab:
         self.ca = LabCA(folder / "ca")
         environment = way.apply(_bare_environment())
         held = {**environment, **_groups_conf(options.server_groups, folder / "servers", way, python)}
-        self.servers = stack.enter_context(LabServers(self.ca, python.executable, held))
+        self.servers = stack.enter_context(LabServers(self.ca, sys.executable, held))
         self.control_servers = self.servers
         if options.server_groups:
-            self.control_servers = stack.enter_context(LabServers(self.ca, python.executable, environment))
+            self.control_servers = stack.enter_context(LabServers(self.ca, sys.executable, environment))
         self.router = stack.enter_context(Router())
 
 

@@ -1,26 +1,30 @@
 # title: socket + ssl
 # host: secretsmanager.us-west-1.amazonaws.com
-"""A plain socket and the standard ssl module, over TCP."""
+# needs:
+"""A plain TCP socket wrapped in TLS by the standard library, and an HTTP request by hand.
+
+PQTLS_HOST asks another host; PQTLS_DIAL=ip:port is where to connect instead of resolving the name.
+"""
 
 import os
 import socket
 import ssl
+import sys
 
-HOST = os.environ.get("PQTLS_HOST", "secretsmanager.us-west-1.amazonaws.com")
-# Where to connect if not to the host itself; the name is verified all the same.
-ADDRESS, PORT = os.environ.get("PQTLS_DIAL", f"{HOST}:443").rsplit(":", 1)
+host, _, port = os.environ.get("PQTLS_HOST", "secretsmanager.us-west-1.amazonaws.com").partition(":")
+dial = os.environ.get("PQTLS_DIAL", f"{host}:{port or 443}").rpartition(":")
 
 context = ssl.create_default_context()
 with (
-    socket.create_connection((ADDRESS, int(PORT)), timeout=20) as tcp,
-    context.wrap_socket(tcp, server_hostname=HOST) as tls,
+    socket.create_connection((dial[0], int(dial[2])), timeout=10) as plain,
+    context.wrap_socket(plain, server_hostname=host) as tls,
 ):
-    tls.sendall(f"GET /ping HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+    tls.sendall(f"GET /ping HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     answer = b""
-    while chunk := tls.recv(4096):
-        answer += chunk
+    while data := tls.recv(4096):
+        answer += data
 
-status = answer.split(b"\r\n", 1)[0].decode()
-print(status)
-if " 200 " not in f"{status} ":
-    raise SystemExit(f"unexpected answer: {status}")
+head, _, body = answer.decode().partition("\r\n\r\n")
+status = head.split(" ")[1]
+print(status, body.strip())
+sys.exit(0 if status.startswith("2") else 1)

@@ -1,14 +1,14 @@
 # title: requests
 # host: secretsmanager.us-east-1.amazonaws.com
 # needs: requests
-"""requests; it takes the proxy and the CA bundle from the environment."""
+"""One GET by requests. PQTLS_HOST asks another host."""
 
 import os
 
 import requests
 
-HOST = os.environ.get("PQTLS_HOST", "secretsmanager.us-east-1.amazonaws.com")
+host = os.environ.get("PQTLS_HOST", "secretsmanager.us-east-1.amazonaws.com")
 
-response = requests.get(f"https://{HOST}/ping", timeout=20)
-response.raise_for_status()
-print(response.status_code, response.text)
+with requests.get(f"https://{host}/ping", timeout=10) as answer:
+    answer.raise_for_status()
+    print(answer.status_code, answer.text.strip())

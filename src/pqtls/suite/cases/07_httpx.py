@@ -1,14 +1,15 @@
 # title: httpx
 # host: secretsmanager.ap-southeast-1.amazonaws.com
 # needs: httpx
-"""httpx; it takes the proxy and SSL_CERT_FILE from the environment."""
+"""One GET by httpx. PQTLS_HOST asks another host."""
 
 import os
 
 import httpx
 
-HOST = os.environ.get("PQTLS_HOST", "secretsmanager.ap-southeast-1.amazonaws.com")
+host = os.environ.get("PQTLS_HOST", "secretsmanager.ap-southeast-1.amazonaws.com")
 
-response = httpx.get(f"https://{HOST}/ping", timeout=20)
-response.raise_for_status()
-print(response.status_code, response.text)
+with httpx.Client(timeout=10) as client:
+    answer = client.get(f"https://{host}/ping")
+    answer.raise_for_status()
+    print(answer.status_code, answer.text.strip())

@@ -1,24 +1,24 @@
 # title: aiohttp
 # host: secretsmanager.us-east-2.amazonaws.com
 # needs: aiohttp
-"""aiohttp; with trust_env it takes the proxy from the environment."""
+"""One GET by aiohttp. PQTLS_HOST asks another host."""
 
 import asyncio
 import os
 
 import aiohttp
 
-HOST = os.environ.get("PQTLS_HOST", "secretsmanager.us-east-2.amazonaws.com")
+host = os.environ.get("PQTLS_HOST", "secretsmanager.us-east-2.amazonaws.com")
 
 
-async def ping() -> str:
-    timeout = aiohttp.ClientTimeout(total=20)
+async def main() -> None:
+    """Ask, and print the answer."""
+    timeout = aiohttp.ClientTimeout(total=10)
     async with (
-        aiohttp.ClientSession(trust_env=True, timeout=timeout) as session,
-        session.get(f"https://{HOST}/ping") as response,
+        aiohttp.ClientSession(trust_env=True, timeout=timeout, raise_for_status=True) as session,
+        session.get(f"https://{host}/ping") as answer,
     ):
-        response.raise_for_status()
-        return f"{response.status} {await response.text()}"
+        print(answer.status, (await answer.text()).strip())
 
 
-print(asyncio.run(ping()))
+asyncio.run(main())

@@ -1,0 +1,40 @@
+"""`pqtls doctor`: is this interpreter able, and by which way?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from pqtls.errors import EXIT_FINDING, EXIT_PROVEN
+
+
+@click.command()
+@click.option(
+    "--python", "executable", metavar="PROGRAM", help="Examine this interpreter instead of the one that runs pqtls."
+)
+@click.option(
+    "--openssl-source",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="PQTLS_OPENSSL_SOURCE",
+    help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the screen.")
+def doctor(executable: str | None, openssl_source: Path | None, as_json: bool) -> int:
+    """Say which OpenSSL stands under Python, whether ML-KEM works, and what to do next.
+
+    Exits 0 if this interpreter can do post-quantum TLS, by itself or by a graft; 1 if it cannot.
+    """
+    from pqtls.openssl.doctor import examine
+
+    found = examine(executable or sys.executable, (openssl_source,) if openssl_source else ())
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        from pqtls.cli.console import open_console, print_lines
+        from pqtls.report.doctor import render_examination
+
+        print_lines(open_console(), render_examination(found))
+    return EXIT_PROVEN if found.is_able else EXIT_FINDING
