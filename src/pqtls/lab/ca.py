@@ -1,63 +1,73 @@
-"""A throwaway certificate authority in a private folder, by trustme."""
+"""A throwaway certificate authority: made for one run, trusted by nobody who is not given its bundle."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pqtls.errors import UsageError
+from pqtls.lab.extras import missing_library
+from pqtls.lab.private import make_private_folder, write_private_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    import trustme
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A certificate issued to a server.
+
+    Attributes:
+        chain: PEM file, the server's certificate first.
+        key: PEM file with its private key.
+    """
+
+    chain: Path
+    key: Path
 
 
 class LabCA:
-    """An authority that lives as long as its folder, and a second one that no client trusts.
+    """A certificate authority whose own key never leaves this process's memory.
+
+    Two of them share nothing: a client that is given one's bundle refuses what the other issues.
 
     Args:
-        folder: Where to write; made with mode 0700. The caller removes it.
+        folder: Where to write; made here with mode 0700, and the caller's to remove.
+        name: What its certificate calls it.
+
+    Attributes:
+        bundle: PEM file with its certificate, for SSL_CERT_FILE and the like.
 
     Raises:
         UsageError: trustme is not installed.
-
-    Attributes:
-        bundle: The authority's certificate as a PEM file, for clients.
+        FileExistsError: The folder exists.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "pqtls lab, throwaway") -> None:
         try:
             import trustme
         except ImportError as error:
-            raise UsageError(
-                "The lab's authority needs trustme, not installed here.", "Run: pip install 'pqtls[suite,aws,openssl]'."
-            ) from error
-        folder.mkdir(mode=0o700)
+            raise missing_library(error.name) from error
+        make_private_folder(folder)
         self._folder = folder
-        self._ca = trustme.CA(organization_name="pqtls lab")
-        self._other = trustme.CA(organization_name="pqtls lab, not trusted")
-        self.bundle = folder / "ca.pem"
-        _write_private(self.bundle, self._ca.cert_pem.bytes())
+        self._issued = 0
+        self._authority = trustme.CA(organization_name=name, organization_unit_name="for one run only")
+        self.bundle: Path = write_private_file(folder / "ca.pem", self._authority.cert_pem.bytes())
 
-    def issue(self, names: Sequence[str], *, is_trusted: bool = True) -> Path:
-        """Issue a server certificate.
+    def issue(self, *names: str, folder: Path | None = None) -> ServerCertificate:
+        """Issue a certificate to a server.
 
         Args:
-            names: Host names or IP addresses.
-            is_trusted: By the authority that clients trust; else by the other one.
+            names: Host names and IP addresses that it is for; at least one.
+            folder: Where to write it, None for the authority's own folder.
 
         Returns:
-            A PEM file (0600) with the private key and the chain.
+            Where its files are.
         """
-        issuer: trustme.CA = self._ca if is_trusted else self._other
-        path = self._folder / f"server-{len(list(self._folder.iterdir()))}.pem"
-        _write_private(path, issuer.issue_cert(*names).private_key_and_cert_chain_pem.bytes())
-        return path
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+        folder = folder or self._folder
+        leaf = self._authority.issue_cert(*names)
+        self._issued += 1
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        return ServerCertificate(
+            write_private_file(folder / f"server-{self._issued}.pem", chain),
+            write_private_file(folder / f"server-{self._issued}.key", leaf.private_key_pem.bytes()),
+        )

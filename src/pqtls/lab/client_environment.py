@@ -1,42 +1,60 @@
-"""The environment of a client in the lab: everything that it needs, and nothing of the user's that could interfere."""
+"""The environment in which an unmodified client reaches the lab, and nothing else."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from pqtls.lab.names import LOOPBACK
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-# All that is taken over. Proxies, CA files, AWS profiles and Python settings of the user stay outside.
-KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+# What a program needs to start and to print. LD_LIBRARY_PATH is in it since an interpreter may need it to find
+# its own libpython (GitHub's setup-python sets it); where it leads is for pqtls.openssl to judge.
+_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
-def lab_client_environment(*, ca_bundle: Path, proxy_port: int, dial_port: int, home: Path) -> dict[str, str]:
-    """Return the whole environment for one client.
+def lab_client_environment(
+    ca_bundle: Path, proxy_port: int, dial_port: int, home: Path, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the whole environment for a client in the lab.
+
+    Nothing of the user's that could change the result is in it: no proxy or NO_PROXY, no SSL_CERT_DIR, no
+    PYTHONPATH, no AWS profile. Verification is as the client has it; only the authority is the lab's.
 
     Args:
-        ca_bundle: The lab's authority.
-        proxy_port: Port of the client's CONNECT proxy on loopback.
-        dial_port: Port on loopback that leads straight to the client's server, for clients without proxies.
-        home: Private folder, also its working directory.
+        ca_bundle: The lab's authority, PEM.
+        proxy_port: Port on loopback of a CONNECT proxy, for clients that honour a proxy variable.
+        dial_port: Port on loopback that leads to the server, for clients that don't (PQTLS_DIAL).
+        home: Private folder, for HOME.
+        base: Environment that PATH, LANG, LC_ALL, TMPDIR and LD_LIBRARY_PATH are taken from, None for this
+            process's own. PATH must lead to `aws` where that is needed.
+
+    Returns:
+        A new dictionary.
     """
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    bundle = str(ca_bundle)
+    base = os.environ if base is None else base
+    environment = {name: base[name] for name in _KEPT if name in base}
+    environment["HOME"] = str(home)
+    environment["PQTLS_DIAL"] = f"{LOOPBACK}:{dial_port}"
+    for name in _PROXY_VARIABLES:
+        # Both spellings: some libraries prefer one, some know only the other.
+        environment[name] = environment[name.lower()] = f"http://{LOOPBACK}:{proxy_port}"
+    environment.update(dict.fromkeys(_CA_VARIABLES, str(ca_bundle)))
+    environment.update(_aws_variables(home))
+    return environment
+
+
+def _aws_variables(home: Path) -> dict[str, str]:
     return {
-        **kept,
-        "HOME": str(home),
-        "HTTPS_PROXY": f"http://127.0.0.1:{proxy_port}",
-        "PQTLS_DIAL": f"127.0.0.1:{dial_port}",
-        "SSL_CERT_FILE": bundle,
-        "REQUESTS_CA_BUNDLE": bundle,
-        "AWS_CA_BUNDLE": bundle,
-        # Made up: moto asks for credentials and takes any.
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_CONFIG_FILE": str(home / "no-aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(home / "no-aws-credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_PAGER": "",
+        "AWS_MAX_ATTEMPTS": "1",  # a refused connection stays one connection
     }
