@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pqtls.openssl.elf import (
+from pqtls.openssl.elf_image import (
     DT_GNU_HASH,
     DT_HASH,
     DT_NEEDED,
