@@ -3,7 +3,8 @@
 Before Python 3.15 there is no call for it, but every TLS context takes its defaults from OpenSSL's configuration.
 The private file written here includes the one that was in force, so that MinProtocol, CipherString, providers and
 the rest stay as they were. OpenSSL drops the whole Groups line in silence if it does not know one name (any ML-KEM
-group before 3.5): hence `check_groups`, which reads a real ClientHello.
+group before 3.5): hence `check_groups`, which reads a real ClientHello. (Measured: with `config_diagnostics = 1`,
+as in Debian's openssl.cnf, 3.5 refuses to make any TLS context instead; 3.0 is silent even then.)
 """
 
 from __future__ import annotations
@@ -153,7 +154,10 @@ def check_groups(executable: Path | str, environment: Mapping[str, str], groups:
     probe = probe_mlkem(executable, environment)
     offered = frozenset(code for code in probe.offered_groups if not is_grease(code))
     if not offered:
-        raise UsageError(f"Groups {groups!r} cannot be checked: no ClientHello was sent. {probe.explanation}")
+        raise UsageError(
+            f"With the group list {groups!r} no ClientHello is sent at all: {probe.explanation}",
+            "Choose groups that this OpenSSL knows; look into OPENSSL_CONF and openssl.cnf.",
+        )
     is_complete = wanted.required <= offered and not wanted.removed & offered
     if is_complete and (wanted.has_default or offered <= wanted.required | wanted.optional):
         return
