@@ -87,7 +87,7 @@ class Recorder:
 
     def _begin_file(self) -> None:
         self.pid = os.getpid()
-        self._path = os.path.join(self.folder, "%d-%d.jsonl" % (self.pid, time.time_ns()))  # noqa: PTH118, UP031
+        self._path = os.path.join(self.folder, "%d-%d.jsonl" % (self.pid, time.time_ns()))  # noqa: UP031
 
     def after_fork(self) -> None:
         """Give a forked child a file of its own; its parent's connections stay with the parent."""

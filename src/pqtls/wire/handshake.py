@@ -6,6 +6,7 @@ Only the messages that pqtls reads are kept; all others, certificates above all,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pqtls.wire.buffer import push_int, push_vector
 from pqtls.wire.codepoints import CLIENT_HELLO, ENCRYPTED_EXTENSIONS, SERVER_HELLO, SERVER_KEY_EXCHANGE
@@ -17,6 +18,9 @@ from pqtls.wire.limits import (
     MAX_SERVER_HELLO_BYTES,
     MAX_SERVER_KEY_EXCHANGE_BYTES,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEADER_BYTES = 4
 _MAX_BYTES = {
@@ -98,14 +102,15 @@ class HandshakeReader:
         """No message has been begun: the only place where another content type may come."""
         return not self._header
 
-    def receive_payload(self, payload: bytes) -> list[HandshakeMessage]:
+    def receive_payload(self, payload: bytes) -> Iterator[HandshakeMessage]:
         """Take the payload of the next handshake record.
 
         Args:
             payload: The payload, in the clear.
 
-        Returns:
-            The messages that are now complete; empty if more data is needed.
+        Yields:
+            The messages that are now complete, each before the bytes after it are looked at; none if more data
+            is needed.
 
         Raises:
             MalformedError: A message is over its limit, or too many records carry nothing.
@@ -113,7 +118,6 @@ class HandshakeReader:
         self._empty_records = 0 if payload else self._empty_records + 1
         if self._empty_records > MAX_EMPTY_RECORDS:
             raise MalformedError("too many empty records", self._offset, "handshake")
-        messages = []
         position = 0
         if self._header:
             self._records += 1
@@ -122,9 +126,8 @@ class HandshakeReader:
                 self._records = 1
             position += self._take(payload, position)
             if len(self._header) == HEADER_BYTES and self._left == 0:
-                messages.append(self._finish())
+                yield self._finish()
         self._offset += len(payload)
-        return messages
 
     def _take(self, payload: bytes, position: int) -> int:
         if len(self._header) < HEADER_BYTES:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pqtls.wire.buffer import push_int, push_vector
 from pqtls.wire.codepoints import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.limits import MAX_RECORD_PAYLOAD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEADER_BYTES = 5
 _CONTENT_TYPES = frozenset((CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA))
@@ -44,25 +48,24 @@ class RecordReader:
         self._length = -1
         self._offset = 0
 
-    def receive_data(self, data: bytes) -> list[Record]:
+    def receive_data(self, data: bytes) -> Iterator[Record]:
         """Take the next bytes.
 
         Args:
             data: Any number of bytes.
 
-        Returns:
-            The records that are now complete; empty if more data is needed.
+        Yields:
+            The records that are now complete, each before the bytes after it are looked at, so that what
+            is read does not depend on how the stream was cut; none if more data is needed.
 
         Raises:
             MalformedError: This is no TLS record. The reader must not be used any further.
         """
-        records = []
         position = 0
         while position < len(data):
             position += self._take(data, position)
             if self._length >= 0 and len(self._payload) == self._length:
-                records.append(self._finish())
-        return records
+                yield self._finish()
 
     def _take(self, data: bytes, position: int) -> int:
         """Take what the present header or payload still wants; return how many bytes that was."""

@@ -246,9 +246,9 @@ class HandshakeTracker:
 
     def _receive_records(self, sender: Side, data: bytes) -> None:
         for record in self._directions[sender].records.receive_data(data):
-            if self.done:
-                return
             self._take_record(sender, record)
+            if self.done:
+                return  # before the next bytes are looked at: they are not of the handshake
 
     def _take_record(self, sender: Side, record: Record) -> None:
         direction = self._directions[sender]
@@ -269,8 +269,9 @@ class HandshakeTracker:
             self._break(f"The {sender.value} sent a handshake message in the clear after the ServerHello.")
         else:
             for message in direction.messages.receive_payload(record.payload):
-                if not self.done:
-                    self._take_message(sender, message)
+                self._take_message(sender, message)
+                if self.done:
+                    return
 
     @property
     def _is_legacy(self) -> bool:
