@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pqtls.errors import CannotProveError, UsageError
-from pqtls.openssl.constants import fit_folders, folders_of, patch_constants
+from pqtls.openssl.constants import Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.elf import read_elf
 from pqtls.openssl.graft import Graft, is_intact, make_graft
 from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
@@ -225,21 +225,37 @@ def test_manifest_says_where_it_comes_from(graft: Graft) -> None:
 
 def test_every_constant_moves_and_nothing_else() -> None:
     before = (
-        b"\0OpenSSL 3.5.9 29 Sep 2026\0" b'OPENSSLDIR: "/build/ssl"\0ENGINESDIR: "/build//lib/engines-3"\0'
-        b'MODULESDIR: "/build//lib/ossl-modules"\0/build/ssl\0/build//lib/engines-3\0/build//lib/ossl-modules\0'
-        b"/build/ssl/private\0/build/ssl/certs\0/build/ssl/cert.pem\0/build/ssl/ct_log_list.cnf\0/build/ssl2\0end\0"
+        b"\0OpenSSL 3.5.9 29 Sep 2026\0" b'OPENSSLDIR: "/a/build/ssl"\0ENGINESDIR: "/a/build//lib/engines-3"\0'
+        b'MODULESDIR: "/a/build//lib/ossl-modules"\0/a/build/ssl\0/a/build//lib/engines-3\0/a/build//lib/ossl-modules\0'
+        b"/a/build/ssl/private\0/a/build/ssl/certs\0/a/build/ssl/cert.pem\0/a/build/ssl/ct_log_list.cnf\0"
+        b"/a/build/ssl2\0end\0"
     )  # fmt: skip
     text = read_library_text(before)
-    assert (text.openssl_dir, text.engines_dir) == ("/build/ssl", "/build//lib/engines-3")
-    from pqtls.openssl.constants import Folders
-
-    wanted = Folders("/etc/ssl", "/etc/ssl/ca.pem", "/etc/certs", "/usr/lib/x86_64-linux-gnu/engines-3", "/m")
+    assert (text.openssl_dir, text.engines_dir) == ("/a/build/ssl", "/a/build//lib/engines-3")
+    wanted = Folders("/etc/ssl", "/etc/ssl/ca.pem", "/x/certs", "/usr/lib/x86_64-linux-gnu/engines-3", "/m")
     folders = fit_folders(text, wanted)
     assert folders == dataclasses.replace(wanted, engines_dir="/etc/ssl/engines-3")
     after = patch_constants(before, text, folders)
     assert len(after) == len(before)
-    assert [part for part in after.split(b"\0") if part] == [
-        b"OpenSSL 3.5.9 29 Sep 2026", b'OPENSSLDIR: "/etc/ssl"', b'ENGINESDIR: "/etc/ssl/engines-3"',
-        b'MODULESDIR: "/m"', b"/etc/ssl", b"/etc/ssl/engines-3", b"/m", b"/etc/ssl/private", b"/etc/certs",
-        b"/etc/ssl/ca.pem", b"/etc/ssl/ct_log_list.cnf", b"/build/ssl2", b"end",
-    ]  # fmt: skip
+    assert after == (
+        b"\0OpenSSL 3.5.9 29 Sep 2026\0" b'OPENSSLDIR: "/etc/ssl"\0\0\0\0\0ENGINESDIR: "/etc/ssl/engines-3"\0\0\0\0\0\0'
+        b'MODULESDIR: "/m"\0' + bytes(24) + b"/etc/ssl\0ssl\0/etc/ssl//////engines-3\0/m\0build//lib/ossl-modules\0"
+        b"/etc/ssl/////private\0/x/certs\0ssl/certs\0/etc/ssl/ca.pem\0\0\0\0\0\0\0/etc/ssl/////ct_log_list.cnf\0"
+        b"/a/build/ssl2\0end\0"
+    )  # fmt: skip
+
+
+def test_every_string_that_shares_an_end_stays() -> None:
+    """A pointer at the old path's last component still finds it: linkers merge equal ends."""
+    names = ("", "/private", "/certs", "/cert.pem", "/ct_log_list.cnf")
+    for old in ("/usr/lib/psycopg-openssl", "/host/tmp/libpq.build", "/project/ci/ssl", "/usr/local/mysql/ssl"):
+        data = b"\0".join([b"", f'OPENSSLDIR: "{old}"'.encode(), *(f"{old}{name}".encode() for name in names), b""])
+        text = read_library_text(data)
+        wanted = Folders("/usr/lib/ssl", "/usr/lib/ssl/cert.pem", "/usr/lib/ssl/certs", "", "")
+        after = patch_constants(data, text, fit_folders(text, wanted))
+        for name in names[1:]:
+            end = data.index(f"{old}{name}".encode()) + len(old + name)
+            assert after[end - len(name) + 1 : end + 1] == name[1:].encode() + b"\0"
+            start = data.index(f"{old}{name}".encode())
+            path = after[start : after.index(b"\0", start)].decode()
+            assert Path(path) == Path(f"/usr/lib/ssl{name}")

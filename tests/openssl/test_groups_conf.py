@@ -72,9 +72,9 @@ def test_a_line_that_openssl_drops_is_refused(graft: Graft, interpreter: Interpr
 
 
 def test_a_line_that_openssl_objects_to_is_refused(graft: Graft, interpreter: Interpreter, tmp_path: Path) -> None:
-    environment = held(graft, interpreter, tmp_path, "x25519:secp192r1", "config_diagnostics = 1\n")
+    environment = held(graft, interpreter, tmp_path, "x25519:X25519Kyber768Draft00", "config_diagnostics = 1\n")
     with pytest.raises(UsageError, match="error in system default config"):
-        check_groups(sys.executable, environment, "x25519:secp192r1")
+        check_groups(sys.executable, environment, "x25519:X25519Kyber768Draft00")
 
 
 def test_hybrid_on_an_old_openssl_is_refused(interpreter: Interpreter, tmp_path: Path) -> None:

@@ -101,3 +101,20 @@ def test_files_that_are_no_libraries(interpreter: Interpreter, tmp_path: Path) -
     assert any("cannot be read as ELF" in each.rejected for each in find_sources(interpreter, [tmp_path]))
     (tmp_path / "libssl.so.3").write_bytes(make_elf())
     assert any("does not say which OpenSSL" in each.rejected for each in find_sources(interpreter, [tmp_path]))
+
+
+def test_folders_that_may_not_be_read(
+    interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's site-packages are no reason to fail (root may look everywhere: simulated)."""
+
+    def forbidden(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    changed = dataclasses.replace(interpreter, site_packages=(tmp_path / "closed" / "site-packages",))
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    monkeypatch.setattr(Path, "exists", forbidden)
+    assert isinstance(find_sources(changed, [closed]), list)
+    closed.chmod(0o700)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls.errors import UsageError
+from pqtls.openssl.paths import is_file, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,6 @@ def _lines(text: str) -> Iterator[str]:
 
 def _included(value: str, include_folder: str) -> list[Path]:
     path = Path(os.path.join(include_folder, value.strip("\"'")))  # noqa: PTH118 - an absolute value wins
-    if path.is_dir():
+    if is_folder(path):
         return sorted(entry for entry in path.iterdir() if entry.suffix in (".cnf", ".conf"))
-    return [path] if path.is_file() else []
+    return [path] if is_file(path) else []

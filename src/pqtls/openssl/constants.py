@@ -2,8 +2,12 @@
 
 A wheel's libcrypto looks for CA certificates and openssl.cnf where its builder put them: the default CA store
 would be empty and the system's policy ignored. All its paths are constants (OPENSSLDIR and what is derived from
-it, ENGINESDIR, MODULESDIR), so they are overwritten in place, NUL-padded. Builders' paths such as /host/tmp must
-not stay either: whoever can create that folder could load code through its openssl.cnf.
+it, ENGINESDIR, MODULESDIR), so they are overwritten in place. Builders' paths such as /host/tmp must not stay
+either: whoever can create that folder could load code through its openssl.cnf.
+
+Linkers store a string that is the end of another one only once: in three of four wheels looked at, something
+points at the `private` in OPENSSLDIR/private. So a path's last component stays where it was, behind the new path
+if there is room (`/etc/ssl/private`, NUL, ..., `private`), else through more slashes (`/etc/ssl////private`).
 
 Sources: OpenSSL include/internal/common.h (X509_CERT_AREA, X509_CERT_DIR, X509_CERT_FILE, X509_PRIVATE_DIR,
 CTLOG_FILE), crypto/info.c, crypto/defaults.c.
@@ -145,10 +149,25 @@ def patch_constants(data: bytes, text: LibraryText, folders: Folders) -> bytes:
         value = name + os.fsencode(new) + quote
         if len(value) > len(match.group()):
             raise DoesNotFitError(f"{new} does not fit in place of {os.fsdecode(old)} in libcrypto")
-        changed[match.start() : match.end()] = value.ljust(len(match.group()), b"\0")
+        place = match.group()
+        changed[match.start() : match.end()] = (
+            value.ljust(len(place), b"\0") if name or quote else _keeping_the_end(place, value)
+        )
     if required:
         raise DoesNotFitError(f"{', '.join(sorted(required))} was not found in libcrypto")
     return bytes(changed)
+
+
+def _keeping_the_end(place: bytes, value: bytes) -> bytes:
+    """Fill a place with a path in such a way that the old path's last component is still found where it was."""
+    spare = len(place) - len(value)
+    last = place.rpartition(b"/")[2]
+    folder, _, new_last = value.rpartition(b"/")
+    if spare > len(last):
+        return value + b"\0" + place[len(value) + 1 :]
+    if new_last == last:
+        return folder + b"/" * (spare + 1) + last
+    return value.ljust(len(place), b"\0")
 
 
 def _replacement(old: str, mapping: dict[str, str]) -> str | None:

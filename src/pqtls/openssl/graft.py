@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +28,7 @@ from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folde
 from pqtls.openssl.dynstr import rename_strings
 from pqtls.openssl.elf import ElfError, parse_elf
 from pqtls.openssl.environment import MANIFEST, SCHEMA, add_graft
+from pqtls.openssl.paths import is_folder
 from pqtls.openssl.private_folder import cache_folder as default_cache_folder
 from pqtls.openssl.private_folder import find_own_obstacle, make_private_folder
 from pqtls.openssl.probe import forget_probes, probe_mlkem
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from pqtls.openssl.interpreter import Interpreter
     from pqtls.openssl.sources import Source
 
-PATCHER_VERSION = 1
+PATCHER_VERSION = 2
 """Part of a graft's key: raise it when the same source must give another result."""
 
 LIBSSL, LIBCRYPTO = "libssl.so.3", "libcrypto.so.3"
@@ -100,7 +102,7 @@ def make_graft(
     except DoesNotFitError as error:
         raise _misfit(source, str(error)) from error
     base = make_private_folder(default_cache_folder() if cache_folder is None else cache_folder)
-    is_modules_elsewhere = folders.modules_dir != wanted.modules_dir and Path(wanted.modules_dir).is_dir()
+    is_modules_elsewhere = folders.modules_dir != wanted.modules_dir and is_folder(Path(wanted.modules_dir))
     modules = Path(wanted.modules_dir) if is_modules_elsewhere else None
     graft = Graft(base / _key(source, folders, modules), source, folders, modules)
     try:
@@ -212,13 +214,18 @@ def _prove(graft: Graft, folder: Path, interpreter: Interpreter, environment: Ma
         why = f"{interpreter.executable} still runs {probe.openssl_version}"
     elif not probe.has_mlkem:
         why = probe.explanation.rstrip(".")
-    elif (probe.cafile, probe.capath) != (interpreter.cafile, interpreter.capath):
+    elif not _are_same((probe.cafile, interpreter.cafile), (probe.capath, interpreter.capath)):
         why = f"its default CA certificates would be {probe.cafile} and {probe.capath}"
     if why:
         raise CannotProveError(
             f"{graft.source.description} cannot stand in here: {why}.",
             f"Try another source, or with XDG_CACHE_HOME outside {folder.parent} (it may be mounted noexec).",
         )
+
+
+def _are_same(*pairs: tuple[str, str]) -> bool:
+    """Tell whether paths are the same but for repeated slashes (see `constants`)."""
+    return all(re.sub("/+", "/", one) == re.sub("/+", "/", other) for one, other in pairs)
 
 
 def _manifest(graft: Graft, files: dict[str, bytes]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pqtls.errors import UsageError
 from pqtls.openssl.conf import find_settings_chain
 from pqtls.openssl.constants import folders_of
+from pqtls.openssl.paths import is_file
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.wire.groups import group_code, group_name, is_grease
 
@@ -100,7 +101,7 @@ def base_conf(interpreter: Interpreter, environment: Mapping[str, str]) -> Path 
     """
     configured = environment.get("OPENSSL_CONF")
     path = Path(configured) if configured is not None else Path(folders_of(interpreter).openssl_dir, "openssl.cnf")
-    return path.absolute() if path.is_file() else None
+    return path.absolute() if is_file(path) else None
 
 
 def write_groups_conf(groups: str, folder: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> Path:

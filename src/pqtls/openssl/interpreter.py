@@ -16,6 +16,7 @@ from pqtls.openssl.child import MARK, ask
 from pqtls.openssl.command_line import find_interpreter
 from pqtls.openssl.elf import ElfError, ElfFile, read_elf
 from pqtls.openssl.environment import strip_graft
+from pqtls.openssl.paths import exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,6 +222,6 @@ def _is_blocked(linking: list[tuple[Path, ElfFile | None]], libraries: list[Path
             if element
         ]
         folders = [Path(element).resolve() for element in elements]
-        if not libraries or any((folder / library.name).exists() for folder in folders for library in libraries):
+        if not libraries or any(exists(folder / library.name) for folder in folders for library in libraries):
             return True
     return False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pqtls.openssl.paths import exists
+
 if TYPE_CHECKING:
     from pqtls.openssl.interpreter import Interpreter
 
@@ -41,7 +43,7 @@ def find_policy_obstacle(root: Path = Path("/")) -> Obstacle | None:
     fips = _fips_obstacle(root)
     if fips is not None:
         return fips
-    if (root / "etc/crypto-policies").exists():
+    if exists(root / "etc/crypto-policies"):
         return Obstacle(
             "this machine's crypto-policies (/etc/crypto-policies) would not hold for an upstream OpenSSL.",
             f"{_DISTRIBUTION} `--openssl graft` insists.",

@@ -11,6 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pqtls.openssl.paths import find_matching
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,7 +45,7 @@ def find_record(file: Path, site_packages: Path) -> WheelRecord | None:
     """
     wanted = file.relative_to(site_packages).as_posix()
     top = wanted.split("/", 1)[0].removesuffix(".libs").lower()
-    infos = sorted(site_packages.glob("*.dist-info"), key=lambda info: not info.name.lower().startswith(top))
+    infos = sorted(find_matching(site_packages, "*.dist-info"), key=lambda info: not info.name.lower().startswith(top))
     for info in infos:
         record = _read(info / "RECORD", wanted)
         if record is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pqtls.openssl.elf import ElfError, ElfFile, parse_elf
 from pqtls.openssl.library_text import LibraryText, read_library_text
+from pqtls.openssl.paths import exists, find_matching, is_file, is_folder
 from pqtls.openssl.record import WheelRecord, find_record, matches_record
 
 if TYPE_CHECKING:
@@ -116,18 +117,18 @@ def _rank(source: Source) -> tuple[bool, bool, bool, tuple[int, ...]]:
 
 def _site_packages(interpreter: Interpreter) -> list[Path]:
     own = [Path(entry) for entry in sys.path if entry.endswith("-packages")]
-    return [path for path in dict.fromkeys((*interpreter.site_packages, *own)) if path.is_dir()]
+    return [path for path in dict.fromkeys((*interpreter.site_packages, *own)) if is_folder(path)]
 
 
 def _installed_pairs(site_packages: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the libssl and libcrypto that wheels installed: `NAME.libs` of auditwheel, and mysql's own folder."""
-    for folder in (*sorted(site_packages.glob("*.libs")), site_packages / "mysql" / "vendor"):
+    for folder in (*find_matching(site_packages, "*.libs"), site_packages / "mysql" / "vendor"):
         yield from _pairs(folder)
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
-    libssl = sorted(path for path in folder.glob("libssl*.so*") if path.is_file())
-    libcrypto = sorted(path for path in folder.glob("libcrypto*.so*") if path.is_file())
+    libssl = [path for path in find_matching(folder, "libssl*.so*") if is_file(path)]
+    libcrypto = [path for path in find_matching(folder, "libcrypto*.so*") if is_file(path)]
     # A folder of a Linux distribution has libssl.so, a link, beside libssl.so.3.
     exact_libssl = [path for path in libssl if path.name.endswith(".so.3")]
     exact_libcrypto = [path for path in libcrypto if path.name.endswith(".so.3")]
@@ -217,7 +218,7 @@ def _fit_obstacle(elfs: tuple[ElfFile, ElfFile], floor: tuple[int, ...], folder:
         entry.value
         for elf in elfs
         for entry in elf.needed
-        if not entry.value.startswith("libcrypto") and (folder / entry.value).exists() and "-" in entry.value
+        if not entry.value.startswith("libcrypto") and exists(folder / entry.value) and "-" in entry.value
     }
     return f"It needs {', '.join(sorted(private))} out of its own wheel." if private else ""
 
