@@ -1,2 +1,60 @@
-# pqtls: `make demo` to see it work, `make test` to check a change. CI runs `make test`.
-PYTHON ?= python3
+# pqtls. `make demo` shows it work, `make test` checks a change (CI runs it), `make help` lists the rest.
+
+# The first Python >= 3.10; choose another with `make PYTHON=python3.12 ...`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.PHONY: help demo test smoke lint types fuzz vectors docs bench clean
+
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.user ## install into .venv and prove eight clients post-quantum, offline
+	$(BIN)/pqtls test --local
+
+test: $(VENV)/.dev lint types ## lint, types, the whole suite; then a smoke on every other CPython found
+	$(PYTEST) -n $(WORKERS) --dist worksteal
+	$(BIN)/python scripts/smoke.py
+
+smoke: $(VENV)/.dev ## the short run on every other CPython >= 3.10 found
+	$(BIN)/python scripts/smoke.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+fuzz: $(VENV)/.dev ## the property tests, 100,000 cases each
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n $(WORKERS) tests/wire/test_fuzz.py
+
+vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
+	$(BIN)/python tests/wire/make_vectors.py
+
+docs: $(VENV)/.dev ## write the generated parts of the docs
+	$(BIN)/python scripts/write_docs.py
+
+bench: $(VENV)/.dev ## measure what README's table says
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove what make made
+	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "pqtls needs Python 3.10 or newer; none was found. Name one: make PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
+
+$(VENV)/.user: $(BIN)/python pyproject.toml
+	$(PIP_INSTALL) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@ $(VENV)/.user

@@ -95,7 +95,7 @@ class CaseResult:
             return "not-post-quantum"
         if not verdicts or "inconclusive" in verdicts or self.blind_spots or not self.got_its_answer:
             return "inconclusive"
-        return "allowed" if verdicts == {"allowed"} else "post-quantum"
+        return "allowed" if "allowed" in verdicts else "post-quantum"
 
     @property
     def reason(self) -> str:

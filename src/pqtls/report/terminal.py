@@ -114,8 +114,6 @@ def render_setting(setting: Setting) -> list[Line]:
         [("pqtls ", "bold"), (f"{setting.pqtls}, Python {setting.python}", "")],
         [("clients  ", "dim"), (f"{setting.openssl} ({setting.way})", "bold"), (f": {setting.why}", "")],
     ]
-    if setting.source:
-        lines.append([("         ", ""), (f"taken from {setting.source}", "dim")])
     if setting.client_groups:
         lines.append([("         ", ""), (f"held to groups {setting.client_groups}", "yellow")])
     held = f", held to groups {setting.server_groups}" if setting.server_groups else ""
@@ -213,18 +211,17 @@ def render_ending(report: SuiteReport) -> list[Line]:
 def _answer(report: SuiteReport) -> Line:
     total = len(report.cases)
     connections = sum(len(case.connections) for case in report.cases)
-    counts = {name: [case.title for case in report.cases if case.verdict == name] for name in VERDICT_STYLES}
+    counts = {name: sum(case.verdict == name for case in report.cases) for name in VERDICT_STYLES}
+    seconds = f"  {report.seconds:.1f} s, exit code {report.exit_code}"
+    if report.exit_code == 0 and not counts["allowed"]:
+        text = f"PASS: {total} of {total} clients, {connections} connections, every one post-quantum."
+        return [(text, "bold green"), (seconds, "dim")]
     if report.exit_code == 0:
-        allowed = f" ({len(counts['allowed'])} on allowed classical hosts only)" if counts["allowed"] else ""
-        every = (
-            "every connection"
-            if not any(case.is_allowed(each) for case in report.cases for each in case.connections)
-            else "every connection that was not allowed to be classical"
+        text = (
+            f"PASS: of {total} clients, {counts['post-quantum']} post-quantum on every connection, "
+            f"{counts['allowed']} with connections that --allow let be classical."
         )
-        text = f"PASS: {total} of {total} clients{allowed}, {connections} connections: {every} was post-quantum."
-        return [(text, "bold green"), (f"  {report.seconds:.1f} s", "dim")]
-    parts = [f"{len(titles)} {name}" for name, titles in counts.items() if titles]
-    text = f"NOT PROVEN: of {total} clients, {', '.join(parts)}." if parts else "NOT PROVEN: no client was run."
-    if counts["not-post-quantum"] or counts["disagreement"]:
-        text = text.replace("NOT PROVEN", "FAIL", 1)
-    return [(text, "bold red"), (f"  {report.seconds:.1f} s, exit code {report.exit_code}", "dim")]
+        return [(text, "bold yellow"), (seconds, "dim")]
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    word = "FAIL" if counts["not-post-quantum"] or counts["disagreement"] else "NOT PROVEN"
+    return [(f"{word}: of {total} clients, {parts}.", "bold red"), (seconds, "dim")]

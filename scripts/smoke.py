@@ -1,0 +1,68 @@
+"""Run the tests marked `smoke` on every other CPython >= 3.10 found, each in an environment of its own under .venvs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MINORS = range(10, 20)
+PACKAGES = [".[all]", "pytest", "hypothesis", "jsonschema"]
+PROBE = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+
+
+def find_pythons() -> dict[tuple[int, int], str]:
+    """Return one interpreter for each CPython minor version >= 3.10 other than this one's."""
+    candidates = [path for minor in MINORS if (path := shutil.which(f"python3.{minor}"))]
+    candidates += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))]
+    found: dict[tuple[int, int], str] = {}
+    for candidate in candidates:
+        answer = subprocess.run([candidate, "-c", PROBE], capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            continue  # such as a shim of pyenv for a version that is not chosen
+        name, major, minor = answer.stdout.split()
+        version = (int(major), int(minor))
+        if name == "cpython" and version >= (3, 10) and version != sys.version_info[:2]:
+            found.setdefault(version, candidate)
+    return dict(sorted(found.items()))
+
+
+def run_smoke(version: tuple[int, int], python: str) -> bool:
+    """Install pqtls for one interpreter and run the smoke on it; return whether it passed."""
+    folder = ROOT / ".venvs" / f"{version[0]}.{version[1]}"
+    program = folder / "bin" / "python"
+    began = time.monotonic()
+    if not program.exists():
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    install = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+    subprocess.run(install, check=True, cwd=ROOT)
+    installed = time.monotonic()
+    done = subprocess.run(
+        [str(program), "-m", "pytest", "-q", "-m", "smoke", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        check=False,
+    )
+    ended = time.monotonic()
+    word = "passed" if done.returncode == 0 else "FAILED"
+    print(
+        f"smoke on Python {version[0]}.{version[1]}: {word}, {ended - installed:.0f} s "
+        f"after {installed - began:.0f} s of installing",
+        flush=True,
+    )
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run the smoke on all; return 1 if any failed."""
+    pythons = find_pythons()
+    if not pythons:
+        print("smoke: no other CPython >= 3.10 was found")
+    results = [run_smoke(version, python) for version, python in pythons.items()]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
