@@ -146,13 +146,11 @@ def patch_constants(data: bytes, text: LibraryText, folders: Folders) -> bytes:
         required.discard(os.fsdecode(old) if not name else "")
         if new is None:
             continue
-        value = name + os.fsencode(new) + quote
-        if len(value) > len(match.group()):
+        place, value = match.group(), name + os.fsencode(new) + quote
+        if len(value) > len(place):
             raise DoesNotFitError(f"{new} does not fit in place of {os.fsdecode(old)} in libcrypto")
-        place = match.group()
-        changed[match.start() : match.end()] = (
-            value.ljust(len(place), b"\0") if name or quote else _keeping_the_end(place, value)
-        )
+        filled = value.ljust(len(place), b"\0") if quote else _keeping_the_end(place, value)
+        changed[match.start() : match.end()] = filled
     if required:
         raise DoesNotFitError(f"{', '.join(sorted(required))} was not found in libcrypto")
     return bytes(changed)
