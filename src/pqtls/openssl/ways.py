@@ -113,7 +113,7 @@ def choose_way(
     if requested == "native":
         return _native(interpreter, given)
     if requested == "graft":
-        return _graft(interpreter, given, extra_sources, cache_folder, "You asked for a graft")
+        return _graft(interpreter, given, extra_sources, cache_folder, "")
     if requested != "auto":
         raise UsageError(f"There is no way {requested!r} to an OpenSSL.", "Use auto, native, graft or system.")
     native = probe_mlkem(interpreter.executable, given)
@@ -164,7 +164,7 @@ def _system(interpreter: Interpreter, environment: dict[str, str]) -> Way:
             "Use a Python that was built with OpenSSL.",
         )
     probe = probe_mlkem(interpreter.executable, environment)
-    return Way("system", "You asked for the interpreter's own OpenSSL, whatever it can do.", interpreter, probe)
+    return Way("system", "The interpreter's own OpenSSL, unchanged, whatever it can do.", interpreter, probe)
 
 
 def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
@@ -186,16 +186,16 @@ def _graft(
 ) -> Way:
     obstacle: Obstacle | None = find_graft_obstacle(interpreter)
     if obstacle is not None:
-        raise CannotProveError(f"{because}, but {obstacle.reason}", obstacle.next_step)
+        raise CannotProveError(_sentence(because, ", but ", obstacle.reason), obstacle.next_step)
     source = _best_source(interpreter, extra_sources, because)
     graft = make_graft(source, interpreter, cache_folder, environment)
     probe = probe_mlkem(interpreter.executable, graft.apply(environment))
     if not probe.has_mlkem:
         raise CannotProveError(
-            f"{because}, and with {source.description} grafted it is no better: {probe.explanation}",
+            _sentence(because, ", and ", f"with {source.description} grafted it is no better: {probe.explanation}"),
             "Look into OPENSSL_CONF and openssl.cnf: a Groups or MaxProtocol line there may forbid it.",
         )
-    reason = f"{because}; {source.description} stands in and just negotiated {probe.group}."
+    reason = _sentence(because, "; ", f"{source.description} stands in and just negotiated {probe.group}.")
     return Way("graft", reason, interpreter, probe, graft)
 
 
@@ -209,13 +209,19 @@ def _best_source(interpreter: Interpreter, extra_sources: Sequence[Path], becaus
     rejected = "; ".join(f"{source.description}: {source.rejected}" for source in sources)
     if rejected:
         raise CannotProveError(
-            f"{because}, and no OpenSSL found here can stand in ({rejected})",
+            _sentence(because, ", and ", f"no OpenSSL found here can stand in ({rejected})."),
             "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'.",
         )
     musl = " It brings libraries for musl too." if interpreter.is_musl else ""
     raise CannotProveError(
-        f"{because}, and there is no newer OpenSSL here to stand in.", f"Run: pip install 'pqtls[openssl]'.{musl}"
+        _sentence(because, ", and ", "there is no newer OpenSSL here to stand in."),
+        f"Run: pip install 'pqtls[openssl]'.{musl}",
     )
+
+
+def _sentence(because: str, joint: str, rest: str) -> str:
+    """Join why a graft is needed, if that is known, with what became of it."""
+    return f"{because}{joint}{rest}" if because else rest[:1].upper() + rest[1:]
 
 
 def _why_not_native(interpreter: Interpreter, probe: Probe) -> str:
