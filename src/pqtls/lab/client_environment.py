@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # What a program needs to start and to print. LD_LIBRARY_PATH is in it since an interpreter may need it to find
 # its own libpython (GitHub's setup-python sets it); where it leads is for pqtls.openssl to judge.
-_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
@@ -31,7 +31,7 @@ def lab_client_environment(
         proxy_port: Port on loopback of a CONNECT proxy, for clients that honour a proxy variable.
         dial_port: Port on loopback that leads to the server, for clients that don't (PQTLS_DIAL).
         home: Private folder, for HOME.
-        base: Environment that PATH, LANG, LC_ALL, TMPDIR and LD_LIBRARY_PATH are taken from, None for this
+        base: Environment that PATH, LANG, LC_ALL, TMPDIR and such are taken from, None for this
             process's own. PATH must lead to `aws` where that is needed.
 
     Returns:
