@@ -166,7 +166,10 @@ class TestLeavesTheProgramAlone:
 
     def test_the_path_and_its_own_sitecustomize(self, server: dict[str, str], tmp_path: Path) -> None:
         (tmp_path / "sitecustomize.py").write_text("import sys; sys.marked = True\n")
-        script = "import sys; print(sys.marked, sys.modules['sitecustomize'].__file__, [p for p in sys.path if 'inject' in p])"
+        script = (
+            "import sys\n"
+            "print(sys.marked, sys.modules['sitecustomize'].__file__, [p for p in sys.path if 'inject' in p])\n"
+        )
         _, output = run(script, {**server, "PYTHONPATH": str(tmp_path)})
         assert output.strip() == f"True {tmp_path / 'sitecustomize.py'} []"
 

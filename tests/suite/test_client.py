@@ -1,0 +1,130 @@
+"""Scripts that try to pass for post-quantum: each connection of each is judged, and none slips through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pqtls.report.model import CaseResult
+from pqtls.suite.case import read_case
+from pqtls.suite.client import ClientRun, join_witnesses
+
+if TYPE_CHECKING:
+    from tests.suite.conftest import Lab
+
+CONNECT = """
+import os, socket, ssl
+HOST = "secretsmanager.us-west-1.amazonaws.com"
+def connect(context):
+    address, port = os.environ["PQTLS_DIAL"].rsplit(":", 1)
+    with socket.create_connection((address, int(port)), timeout=10) as tcp:
+        with context.wrap_socket(tcp, server_hostname=HOST) as tls:
+            tls.sendall(f"GET /ping HTTP/1.1\\r\\nHost: {HOST}\\r\\nConnection: close\\r\\n\\r\\n".encode())
+            return tls.recv(100)
+"""
+
+
+def result_of(run: ClientRun) -> CaseResult:
+    return CaseResult(
+        "x", "x", run.finished.exit_code, 1.0, "", run.connections, {}, run.blind_spots, run.disagreements, ()
+    )
+
+
+def test_an_honest_one(lab: Lab) -> None:
+    result = result_of(lab.run(CONNECT + "connect(ssl.create_default_context())"))
+    assert result.verdict == "post-quantum"
+    (connection,) = result.connections
+    assert connection.sources == ("recorder", "relay")
+    assert connection.handshake.client_hellos[0].records == 1
+
+
+def test_one_classical_connection_among_good_ones(lab: Lab) -> None:
+    script = CONNECT + (
+        "good, bad = ssl.create_default_context(), ssl.create_default_context()\n"
+        "bad.set_ecdh_curve('prime256v1')\n"
+        "for context in (good, bad, good): connect(context)\n"
+    )
+    result = result_of(lab.run(script))
+    assert len(result.connections) == 3
+    assert [each.finding.verdict for each in result.connections] == ["post-quantum", "not-post-quantum", "post-quantum"]
+    assert (result.verdict, result.reason) == ("not-post-quantum", "not-offered")
+
+
+def test_tls12(lab: Lab) -> None:
+    script = CONNECT + (
+        "context = ssl.create_default_context()\ncontext.maximum_version = ssl.TLSVersion.TLSv1_2\nconnect(context)\n"
+    )
+    result = result_of(lab.run(script))
+    assert (result.verdict, result.reason) == ("not-post-quantum", "tls12")
+    assert result.connections[0].handshake.legacy_key_exchange is not None
+
+
+def test_no_connection_at_all(lab: Lab) -> None:
+    result = result_of(lab.run("print('200 OK')"))
+    assert (result.verdict, result.reason) == ("inconclusive", "no-connection-seen")
+
+
+def test_a_good_connection_and_then_a_failure(lab: Lab) -> None:
+    result = result_of(lab.run(CONNECT + "connect(ssl.create_default_context())\nraise SystemExit(3)"))
+    assert (result.verdict, result.reason) == ("inconclusive", "client-failed")
+
+
+def test_a_client_that_hides_from_the_recorder(lab: Lab) -> None:
+    """The relay still sees its connection; that the recorder did not is said, and nothing is proven."""
+    (lab.folder / "hidden.py").write_text(CONNECT + "connect(ssl.create_default_context())")
+    run = lab.run(f"exec python3 -I {lab.folder / 'hidden.py'}", suffix=".sh")
+    (connection,) = run.connections
+    assert run.finished.exit_code == 0
+    assert connection.sources == ("relay",)
+    assert connection.finding.verdict == "post-quantum"
+    result = result_of(run)
+    assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
+
+
+def test_another_tls_stack_is_a_blind_spot(lab: Lab) -> None:
+    script = (
+        CONNECT
+        + "import sys, types\nsys.modules['pycurl'] = types.ModuleType('pycurl')\nconnect(ssl.create_default_context())"
+    )
+    result = result_of(lab.run(script))
+    assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
+    assert "loaded pycurl" in result.blind_spots[0]
+
+
+def test_a_host_outside_the_lab_is_refused_and_told(lab: Lab) -> None:
+    run = lab.run("import requests\nrequests.get('https://example.com/', timeout=5)")
+    assert [host.partition(":")[0] for host in run.refused_hosts] == ["example.com"]
+    assert run.finished.exit_code == 1
+    assert run.connections == ()
+
+
+def test_a_client_that_does_not_end_is_stopped_with_its_children(lab: Lab) -> None:
+    path = lab.folder / "slow.sh"
+    path.write_text("sleep 997.25 & sleep 997.75\n")
+    run = lab.with_timeout(1.0).run(read_case(path), lab.servers.address("good"), {})
+    assert run.finished.exit_code is None
+    command_lines = [each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline") if each.exists()]
+    assert not [line for line in command_lines if line.startswith(b"sleep\x00997.")]
+
+
+def test_output_is_bounded(lab: Lab) -> None:
+    run = lab.run("for _ in range(200): print('x' * 100_000)\nprint('last words')")
+    assert run.finished.output.endswith("last words")
+    assert len(run.finished.output) <= 16_384
+
+
+def test_witnesses_that_disagree_are_told(lab: Lab) -> None:
+    run = lab.run(CONNECT + "connect(ssl.create_default_context())")
+    (joined,) = run.connections
+    recorded = replace(joined, sources=("recorder",))
+    relayed = replace(joined, sources=("relay",))
+    assert join_witnesses((recorded,), (relayed,))[1] == ()
+    assert joined.handshake.server_hello is not None
+    lied = replace(joined.handshake, server_hello=replace(joined.handshake.server_hello, group=0x001D))
+    connections, disagreements = join_witnesses((recorded,), (replace(relayed, handshake=lied),))
+    assert len(connections) == 1
+    assert "ServerHello" in disagreements[0]
+    result = CaseResult("x", "x", 0, 1.0, "", connections, disagreements=disagreements)
+    assert result.verdict == "disagreement"
+    assert result.exit_code_of_case == 4
