@@ -76,9 +76,9 @@ ROWS: list[tuple[str, Handshake, tuple[str, str, str]]] = [
     ),
     ("resumed with psk_dhe_ke", changed(psk="psk_dhe_ke"), ("hybrid", "post-quantum", "negotiated-hybrid")),
     (
-        "early data only offered",
+        "early data offered, its fate not seen",
         changed(early_data="offered"),
-        ("hybrid", "post-quantum", "negotiated-hybrid"),
+        ("hybrid", "inconclusive", "early-data"),
     ),
     ("early data sent", changed(early_data="sent"), ("hybrid", "inconclusive", "early-data")),
     ("early data accepted", changed(early_data="accepted"), ("hybrid", "inconclusive", "early-data")),

@@ -191,8 +191,8 @@ def _broken_choice(handshake: Handshake, group: int) -> str | None:
 
 
 def _chose_ml_kem(handshake: Handshake, key_exchange: KeyExchange, name: str) -> Finding:
-    if handshake.early_data not in ("none", "offered"):
-        detail = f"{name} was chosen, but the client sent early data, protected by the old session's key alone."
+    if handshake.early_data != "none":
+        detail = f"{name} was chosen, but the client may have sent early data, under the old session's key alone."
         return Finding(key_exchange, "inconclusive", "early-data", detail)
     if handshake.complete:
         reason: Reason = "negotiated-hybrid" if key_exchange == "hybrid" else "negotiated-pure"

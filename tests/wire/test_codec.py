@@ -156,6 +156,38 @@ def test_a_long_session_id_is_malformed() -> None:
         ClientHello.parse(ClientHello(0x0303, bytes(32), bytes(33), (0x1301,), b"\x00", None).build())
 
 
+def test_psk_hints_come_before_the_parameters() -> None:
+    """RFC 5489 section 2, RFC 4279 section 3: the hint, then what the message would be without one."""
+    ecdhe = bytes.fromhex("03001d20") + bytes(32)
+    message = ServerKeyExchange.parse(b"\x00\x03who" + ecdhe, "ecdhe", has_hint=True)
+    assert (message.hint, message.group, message.build()) == (b"who", 0x1D, b"\x00\x03who" + ecdhe)
+    dhe = b"\x00\x02\xff\x01" + b"\x00\x01\x02" + b"\x00\x02\x80\x00"
+    message = ServerKeyExchange.parse(b"\x00\x00" + dhe, "dhe", has_hint=True)
+    assert (message.hint, message.facts().dh_bits, message.build()) == (b"", 16, b"\x00\x00" + dhe)
+    assert [cp.legacy_kind(code) for code in (0xC035, 0x0090, 0xC0AA, 0x008C, 0x002F)] == [
+        "ecdhe",
+        "dhe",
+        "dhe",
+        "psk",
+        "rsa",
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "0008000161000000000021" + "20" + "00" * 32 + "00",
+        "0000",
+        "000700016100000000" + "0042" + ("20" + "00" * 32) * 2,
+    ],
+)
+def test_a_corrupt_pre_shared_key_is_malformed(data: str) -> None:
+    with pytest.raises(MalformedError):
+        ClientHello.parse(
+            ClientHello(0x0303, bytes(32), b"", (0x1301,), b"\x00", (Extension(41, bytes.fromhex(data)),)).build()
+        )
+
+
 def test_explicit_curves_are_refused() -> None:
     with pytest.raises(MalformedError, match="named curves"):
         ServerKeyExchange.parse(b"\x01" + bytes(40), "ecdhe")

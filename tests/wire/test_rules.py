@@ -94,10 +94,17 @@ BREACHES: dict[str, tuple[str, Callable[..., list[ClientHello | ServerHello]], s
     "client share not listed": ("hybrid", change(0, cp.SUPPORTED_GROUPS, groups(X25519)), "without listing"),
     "another version than TLS 1.3": ("hybrid", change(1, cp.SUPPORTED_VERSIONS, number(0x0303)), "not TLS 1.3"),
     "a later version": ("hybrid", change(1, cp.SUPPORTED_VERSIONS, number(0x0305)), "not TLS 1.3"),
-    "version not offered": ("hybrid", change(0, cp.SUPPORTED_VERSIONS, b"\x02\x03\x03"), "did not offer"),
+    "TLS 1.3 not offered": ("hybrid", change(0, cp.SUPPORTED_VERSIONS, b"\x02\x03\x03"), "did not offer"),
     "supported_versions unasked": ("hybrid", change(0, cp.SUPPORTED_VERSIONS, None), "to a client that did not"),
     "no key_share and no psk": ("hybrid", change(1, cp.KEY_SHARE, None), "neither"),
     "psk not offered": ("hybrid", change(1, cp.PRE_SHARED_KEY, number(0)), "pre-shared key"),
+    "a suite of TLS 1.2": (
+        "hybrid",
+        lambda messages: [messages[0], replace(messages[1], cipher_suite=0xC02F)],
+        "a suite of TLS 1.2",
+    ),
+    "a retry that asks for nothing": ("hybrid-after-retry", change(1, cp.KEY_SHARE, None), "asks for nothing"),
+    "a psk index that was not offered": ("resumed", change(1, cp.PRE_SHARED_KEY, number(1)), "pre-shared key"),
     "cipher suite not offered": (
         "hybrid",
         lambda messages: [messages[0], replace(messages[1], cipher_suite=0x1304)],
@@ -211,22 +218,57 @@ class TestEarlyData:
         client, server = hellos("resumed")
         return [with_extension(client, cp.EARLY_DATA, b""), server]
 
-    def test_only_offered(self) -> None:
-        handshake = play(self.offered())
-        assert handshake.early_data == "offered"
-        assert judge(handshake).verdict == "post-quantum"
+    def test_the_control_without_an_offer(self) -> None:
+        assert judge(play(hellos("resumed"))).verdict == "post-quantum"
 
-    def test_accepted(self) -> None:
+    def test_offered_with_nothing_seen_of_the_answer(self) -> None:
+        """Messages do not show early data itself, so an offer alone forbids the verdict."""
+        handshake = play(self.offered())
+        assert handshake.early_data == "sent"
+        assert judge(handshake).reason == "early-data"
+
+    @pytest.mark.parametrize(
+        ("extra", "fate"),
+        [
+            ((Side.SERVER, "08000002" + "0000"), "rejected"),
+            ((Side.SERVER, "08000006" + "0004" + "002a0000"), "accepted"),
+        ],
+    )
+    def test_the_answer_in_encrypted_extensions(self, extra: tuple[Side, str], fate: str) -> None:
+        tracker = HandshakeTracker()
+        for side, kind, message in zip((Side.CLIENT, Side.SERVER), (1, 2), self.offered(), strict=True):
+            body = message.build()
+            tracker.receive_message(side, 22, HandshakeMessage(kind, body, len(body), 1).build())
+        tracker.receive_message(extra[0], 22, bytes.fromhex(extra[1]))
+        tracker.receive_message_type(Side.SERVER, cp.FINISHED)
+        tracker.receive_message_type(Side.CLIENT, cp.FINISHED)
+        assert tracker.handshake is not None
+        assert tracker.handshake.early_data == fate
+        assert judge(tracker.handshake).reason == "early-data"
+
+    def test_a_retry_rejects_it(self) -> None:
+        client, *rest = hellos("hybrid-after-retry")
+        handshake = play([with_extension(client, cp.EARLY_DATA, b""), *rest])
+        assert handshake.early_data == "rejected"
+        assert judge(handshake).reason == "early-data"
+
+    def test_end_of_early_data_means_that_it_was_sent(self) -> None:
         client, server = self.offered()
         tracker = HandshakeTracker()
         for side, kind, body in ((Side.CLIENT, 1, client.build()), (Side.SERVER, 2, server.build())):
             tracker.receive_message(side, 22, HandshakeMessage(kind, body, len(body), 1).build())
-        tracker.receive_message(Side.SERVER, 22, bytes.fromhex("08000006" + "0004" + "002a0000"))
-        tracker.receive_message_type(Side.SERVER, cp.FINISHED)
-        tracker.receive_message_type(Side.CLIENT, cp.FINISHED)
+        tracker.receive_message_type(Side.CLIENT, cp.END_OF_EARLY_DATA)
         assert tracker.handshake is not None
-        assert tracker.handshake.early_data == "accepted"
-        assert judge(tracker.handshake).reason == "early-data"
+        assert tracker.handshake.early_data == "sent"
+
+    def test_accepted_without_an_offer(self) -> None:
+        client, server = hellos("resumed")
+        tracker = HandshakeTracker()
+        for side, kind, body in ((Side.CLIENT, 1, client.build()), (Side.SERVER, 2, server.build())):
+            tracker.receive_message(side, 22, HandshakeMessage(kind, body, len(body), 1).build())
+        tracker.receive_message(Side.SERVER, 22, bytes.fromhex("08000006" + "0004" + "002a0000"))
+        assert tracker.handshake is not None
+        assert "did not offer" in str(tracker.handshake.malformed)
 
     @pytest.mark.parametrize("before_the_server_hello", [True, False])
     def test_bytes_that_may_be_early_data_prove_nothing(self, before_the_server_hello: bool) -> None:
@@ -251,3 +293,10 @@ class TestEarlyData:
         tracker.receive_data(Side.CLIENT, b"\x17\x03\x03\x00\x80" + bytes(128))
         assert tracker.handshake is not None
         assert "without offering early data" in str(tracker.handshake.malformed)
+
+
+def test_a_server_that_ignores_supported_versions_is_a_finding() -> None:
+    """A TLS 1.2 server answers a TLS 1.3-only hello with TLS 1.2: not post-quantum, and no breach."""
+    client, server = hellos("tls12-ecdhe")
+    only13 = with_extension(client, cp.SUPPORTED_VERSIONS, b"\x02\x03\x04")
+    assert judge(play([only13, server])).reason == "tls12"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pqtls.errors import BugError
 from pqtls.lab.client_environment import lab_client_environment
 from pqtls.lab.names import AWS_HOSTS
 from pqtls.observe.observation import Observation, find_disagreements, merge
@@ -81,6 +82,7 @@ class Client:
 
         Raises:
             UsageError: The port is taken.
+            BugError: A witness failed.
         """
         relayed: list[Observation] = []
 
@@ -98,6 +100,8 @@ class Client:
                 environment = recorder.environment(self._way.apply({**environment, **extra}))
                 finished = self._processes.run(_command(case), environment, home, self._timeout_s)
             recording = recorder.read()
+        if entry.witness_errors:
+            raise BugError(f"The relay could not read a connection: {entry.witness_errors[0]!r}.")
         connections, disagreements = join_witnesses(recording.observations, tuple(relayed))
         return ClientRun(finished, connections, disagreements, recording.blind_spots, tuple(entry.refused))
 

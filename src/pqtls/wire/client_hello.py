@@ -10,6 +10,7 @@ from pqtls.wire.buffer import Reader, push_int, push_vector
 from pqtls.wire.extensions import (
     Extension,
     KeyShareEntry,
+    count_psk_identities,
     find_extension,
     pull_alpn,
     pull_client_shares,
@@ -41,6 +42,9 @@ class ClientHello:
         supported_versions: In the order offered; empty without the extension.
         signature_algorithms: In the order offered.
         alpn: Protocols in the order offered.
+        psk_identities: How many pre-shared keys are offered.
+
+    The views of extensions are filled by `parse`; of a hello put together by hand, parse what it builds.
     """
 
     legacy_version: int
@@ -55,6 +59,7 @@ class ClientHello:
     supported_versions: tuple[int, ...] = field(default=(), compare=False)
     signature_algorithms: tuple[int, ...] = field(default=(), compare=False)
     alpn: tuple[str, ...] = field(default=(), compare=False)
+    psk_identities: int = field(default=0, compare=False)
 
     @classmethod
     def parse(cls, body: bytes) -> ClientHello:
@@ -119,4 +124,5 @@ _READERS: dict[int, tuple[str, Callable[[Reader], Any]]] = {
     cp.SUPPORTED_VERSIONS: ("supported_versions", lambda reader: reader.pull_int_list(1, "versions")),
     cp.SIGNATURE_ALGORITHMS: ("signature_algorithms", lambda reader: reader.pull_int_list(2, "schemes")),
     cp.ALPN: ("alpn", pull_alpn),
+    cp.PRE_SHARED_KEY: ("psk_identities", count_psk_identities),
 }

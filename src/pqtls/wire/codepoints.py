@@ -166,8 +166,17 @@ def legacy_kind(code: int) -> Literal["ecdhe", "dhe", "rsa", "psk", "other"]:
     name = cipher_suite_name(code)
     if name.startswith(("TLS_ECDHE_", "TLS_ECDH_anon_")):
         return "ecdhe"
-    if name.startswith(("TLS_DHE_", "TLS_DH_anon_")):
+    if name.startswith(("TLS_DHE_", "TLS_DH_anon_", "TLS_PSK_DHE_")):
         return "dhe"
     if name.startswith("TLS_RSA_WITH_"):
         return "rsa"
     return "psk" if name.startswith(("TLS_PSK_", "TLS_RSA_PSK_")) else "other"
+
+
+def has_psk_hint(code: int) -> bool:
+    """Tell whether a suite's ServerKeyExchange starts with a psk_identity_hint (RFC 4279, RFC 5489).
+
+    Args:
+        code: CipherSuite.
+    """
+    return "PSK_" in cipher_suite_name(code)

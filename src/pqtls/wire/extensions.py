@@ -5,7 +5,7 @@ Each reader consumes its extension exactly (RFC 9846 section 4.2, RFC 6066 secti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pqtls.wire.buffer import Reader, push_int, push_vector
 
@@ -22,7 +22,7 @@ class Extension:
 
     extension_type: int
     data: bytes
-    offset: int = 0
+    offset: int = field(default=0, compare=False)
 
     def build(self) -> bytes:
         """Return the extension's bytes."""
@@ -159,3 +159,26 @@ def pull_client_shares(reader: Reader) -> tuple[KeyShareEntry, ...]:
             shares.append(share)
     reader.expect_end()
     return tuple(shares)
+
+
+def count_psk_identities(reader: Reader) -> int:
+    """Read a client's pre_shared_key; return how many identities it offers (RFC 9846 section 4.2.11).
+
+    The identities are tickets: they are counted, never kept.
+
+    Args:
+        reader: At the extension's content.
+    """
+    count = binders = 0
+    with reader.scope(2, "identities", least=7) as inner:
+        while not inner.is_empty:
+            inner.pull_vector(2, least=1)
+            inner.pull_int(4)
+            count += 1
+    with reader.scope(2, "binders", least=33) as inner:
+        while not inner.is_empty:
+            inner.pull_vector(1, least=32)
+            binders += 1
+    if binders != count:
+        raise reader.fail(f"{count} identities with {binders} binders")
+    return count

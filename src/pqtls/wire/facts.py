@@ -97,7 +97,7 @@ class LegacyKeyExchange:
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """The first alert seen before the handshake completed."""
+    """The alert that ended the handshake, or the last warning before it completed."""
 
     sender: Side
     code: int
@@ -120,9 +120,9 @@ class Handshake:
         server_hello: The ServerHello, if any.
         legacy_key_exchange: Key exchange of TLS 1.2 and older; None otherwise, or where it was not seen.
         psk: How a pre-shared key was used, None if none was selected.
-        early_data: "offered": nothing was sent; "sent": sent, the answer was not visible, or it cannot be
-            excluded that it was sent; "accepted" and "rejected": sent, and the answer was seen.
-        alert: First alert before completion, if it could be read.
+        early_data: "offered": offered, and nothing more was seen of it; "sent": sent, or it cannot be excluded
+            that it was; "accepted" and "rejected": the server's answer was seen, sent or not.
+        alert: Last alert before completion, if it could be read.
         complete: The client's Finished was seen (in the recorder: both Finished messages).
         encrypted_alert_likely: The client sent one lone protected record of an alert's size instead of
             a Finished (only where records are encrypted).

@@ -62,6 +62,8 @@ def find_retry_violation(retry: ServerHello, hello: ClientHello, *, is_second: b
         return "The server sent two HelloRetryRequests."
     if retry.selected_version != cp.TLS13:
         return "The HelloRetryRequest does not select TLS 1.3."
+    if retry.retry_group is None and not retry.has_cookie:
+        return "The HelloRetryRequest asks for nothing."
     if hello.has_extension(cp.ENCRYPTED_CLIENT_HELLO):
         return None
     group = retry.retry_group
@@ -100,7 +102,8 @@ def find_server_hello_violation(server: ServerHello, hello: ClientHello, retry: 
 
 def _find_choice_violation(server: ServerHello, hello: ClientHello) -> str | None:
     offered = hello.supported_versions
-    if offered and server.version not in offered:
+    # A server without TLS 1.3 ignores supported_versions: choosing TLS 1.2 then is a finding, not a breach.
+    if offered and server.version == cp.TLS13 and cp.TLS13 not in offered:
         return f"The server chose {cp.version_name(server.version)}, which the client did not offer."
     if not offered and server.selected_version is not None:
         return "The server sent supported_versions to a client that did not."
@@ -110,6 +113,8 @@ def _find_choice_violation(server: ServerHello, hello: ClientHello) -> str | Non
 
 
 def _find_key_violation(server: ServerHello, hello: ClientHello, retry: ServerHello | None) -> str | None:
+    if "_WITH_" in cp.cipher_suite_name(server.cipher_suite):
+        return f"The TLS 1.3 ServerHello chose {cp.cipher_suite_name(server.cipher_suite)}, a suite of TLS 1.2."
     share = server.key_share
     if share is None:
         if server.selected_psk is None:
@@ -132,7 +137,7 @@ def _find_key_violation(server: ServerHello, hello: ClientHello, retry: ServerHe
 
 def _find_psk_violation(server: ServerHello, hello: ClientHello) -> str | None:
     hidden = hello.has_extension(cp.ENCRYPTED_CLIENT_HELLO)
-    if server.selected_psk is not None and not hidden and not hello.has_extension(cp.PRE_SHARED_KEY):
+    if server.selected_psk is not None and not hidden and server.selected_psk >= hello.psk_identities:
         return "The ServerHello selects a pre-shared key that the client did not offer."
     return None
 

@@ -7,8 +7,11 @@ what a peer sent: what breaks the rules ends up in `Handshake.malformed`, and no
 When is a handshake complete? With messages: when both Finished were seen. With bytes, where TLS 1.3 encrypts
 them: when, after the ServerHello, the client sent a protected record that can hold a Finished (RFC 9846
 sections 4.4.4, 5.2: a 4-byte header, the hash, one type byte and a 16-byte tag). A client that refuses sends
-one record of 19 bytes, an alert, which is told apart by its size. With a client certificate the first such
-record holds the Certificate that precedes the Finished.
+one record that holds an alert, 19 bytes with most suites: it is told apart by its size, and ends it. With a
+client certificate the first such record holds the Certificate that precedes the Finished.
+
+Bytes are taken in the order in which they passed the witness; a server's that come before the ClientHello are
+kept until it is there.
 """
 
 from __future__ import annotations
@@ -42,10 +45,10 @@ from pqtls.wire.server_hello import ServerHello
 if TYPE_CHECKING:
     from pqtls.wire.facts import EarlyData, Ending, Psk
 
-FINISHED_RECORD_BYTES = 4 + 32 + 1 + 16
-FINISHED_RECORD_SHA384_BYTES = 4 + 48 + 1 + 16
-ALERT_RECORD_BYTES = 2 + 1 + 16
+ALERT_BYTES = 2
+FATAL, CLOSE_NOTIFY = 2, 0
 _SHA384_SUITES = frozenset((0x1302,))
+_SHORT_TAG_SUITES = frozenset((0x1305,))  # TLS_AES_128_CCM_8_SHA256, RFC 6655
 
 
 class _Direction:
@@ -75,6 +78,7 @@ class HandshakeTracker:
         self._alert: AlertFacts | None = None
         self._alert_was_last = False
         self._finished: set[Side] = set()
+        self._sees_messages = False
         self._is_complete = False
         self._has_alert_record = False
         self._ended: Ending | None = None
@@ -88,8 +92,8 @@ class HandshakeTracker:
     @property
     def done(self) -> bool:
         """Nothing that comes now can change the handshake; it is dropped unread."""
-        over = self._malformed is not None or self._ended is not None or self._alert_was_last
-        return over or self._is_complete
+        refused = self._alert_was_last or self._has_alert_record
+        return refused or self._malformed is not None or self._ended is not None or self._is_complete
 
     @property
     def connection_id(self) -> str:
@@ -98,10 +102,12 @@ class HandshakeTracker:
 
     @property
     def handshake(self) -> Handshake | None:
-        """What was seen so far; None as long as there was neither a ClientHello nor a broken rule."""
+        """What was seen so far; None as long as there is no ClientHello and something may still come."""
         first = self._hellos[0] if self._hellos else None
         if first is None:
-            return None if self._malformed is None else Handshake(malformed=self._malformed, ended=self._ended)
+            # Whatever ended, broke or was refused before its first hello was whole is a connection all the same.
+            seen = Handshake(malformed=self._malformed, ended=self._ended, alert=self._alert)
+            return seen if self.done else None
         server = self._server_hello
         return Handshake(
             version=None if server is None else server.version,
@@ -118,7 +124,7 @@ class HandshakeTracker:
             early_data=self._early_data,
             alert=self._alert,
             complete=self._is_complete,
-            encrypted_alert_likely=self._has_alert_record and not self._is_complete,
+            encrypted_alert_likely=self._has_alert_record,
             ended=self._ended,
             malformed=self._malformed,
             handshake_ms=self._handshake_ms(),
@@ -168,9 +174,6 @@ class HandshakeTracker:
                 self._receive_records(sender, data)
         except MalformedError as error:
             self._break(f"The {sender.value}'s bytes break the protocol: {error}.")
-        if self._early and self._hellos and not self.done:
-            early, self._early = self._early, b""
-            self.receive_data(Side.SERVER, early, time_ns)
 
     def receive_message(
         self,
@@ -192,6 +195,7 @@ class HandshakeTracker:
         """
         if self.done:
             return
+        self._sees_messages = True
         self._note_time(sender, time_ns)
         try:
             if content_type == cp.ALERT:
@@ -212,6 +216,7 @@ class HandshakeTracker:
         """
         if self.done:
             return
+        self._sees_messages = True
         self._note_time(sender, time_ns)
         self._take_message(sender, HandshakeMessage(message_type, None, 0, 0))
 
@@ -247,6 +252,10 @@ class HandshakeTracker:
     def _receive_records(self, sender: Side, data: bytes) -> None:
         for record in self._directions[sender].records.receive_data(data):
             self._take_record(sender, record)
+            if self._early and self._hellos and not self.done:
+                # At once, not after the rest of these bytes: nothing may depend on how a stream was cut.
+                early, self._early = self._early, b""
+                self.receive_data(Side.SERVER, early, self._now_ns)
             if self.done:
                 return  # before the next bytes are looked at: they are not of the handshake
 
@@ -268,10 +277,17 @@ class HandshakeTracker:
         elif self._server_hello is not None and not self._is_legacy:
             self._break(f"The {sender.value} sent a handshake message in the clear after the ServerHello.")
         else:
-            for message in direction.messages.receive_payload(record.payload):
-                self._take_message(sender, message)
-                if self.done:
-                    return
+            self._take_clear_messages(sender, direction, record)
+
+    def _take_clear_messages(self, sender: Side, direction: _Direction, record: Record) -> None:
+        for message in direction.messages.receive_payload(record.payload):
+            if self._server_hello is not None and not self._is_legacy:
+                # RFC 9846 section 5.1: keys change at a record's boundary.
+                self._break("The server sent more in the clear after its TLS 1.3 ServerHello.")
+                return
+            self._take_message(sender, message)
+            if self.done:
+                return
 
     @property
     def _is_legacy(self) -> bool:
@@ -293,11 +309,14 @@ class HandshakeTracker:
         if self._server_hello is None:
             self._break("The client sent protected data before the ServerHello, without offering early data.")
             return
-        sha384 = self._server_hello.cipher_suite in _SHA384_SUITES
-        if len(record.payload) >= (FINISHED_RECORD_SHA384_BYTES if sha384 else FINISHED_RECORD_BYTES):
+        suite = self._server_hello.cipher_suite
+        # RFC 9846 section 5.2: one type byte and the tag follow what is protected.
+        overhead = 1 + (8 if suite in _SHORT_TAG_SUITES else 16)
+        finished_bytes = HEADER_BYTES + (48 if suite in _SHA384_SUITES else 32)
+        if len(record.payload) >= finished_bytes + overhead:
             self._client_finished_ns = self._now_ns
             self._is_complete = True
-        elif len(record.payload) == ALERT_RECORD_BYTES:
+        elif len(record.payload) == ALERT_BYTES + overhead:
             self._has_alert_record = True
 
     def _take_finished(self, sender: Side) -> None:
@@ -310,14 +329,16 @@ class HandshakeTracker:
 
     def _take_alert(self, sender: Side, data: bytes) -> None:
         alert = Alert.parse(data)
-        if self._alert is None:
-            self._alert = AlertFacts(sender, alert.code)
-        self._alert_was_last = alert.level == 2 or alert.code == 0
+        # A warning, such as unrecognized_name, gives way to the alert that really ends the handshake.
+        self._alert = AlertFacts(sender, alert.code)
+        self._alert_was_last = alert.level == FATAL or alert.code == CLOSE_NOTIFY
 
     def _take_message(self, sender: Side, message: HandshakeMessage) -> None:
         kind, body = message.message_type, message.body
         if kind == cp.FINISHED:
             self._take_finished_message(sender)
+        elif kind == cp.END_OF_EARLY_DATA and sender is Side.CLIENT and self._early_data == "offered":
+            self._early_data = "sent"
         elif body is None:
             return
         elif kind == cp.CLIENT_HELLO:
@@ -337,6 +358,9 @@ class HandshakeTracker:
         if sender is Side.CLIENT:
             self._client_finished_ns = self._now_ns
         self._is_complete = len(self._finished) == 2
+        if self._is_complete and self._early_data == "offered":
+            # Messages do not show early data, and no answer to the offer was seen: it cannot be excluded.
+            self._early_data = "sent"
 
     def _take_client_hello(self, sender: Side, message: HandshakeMessage, body: bytes) -> None:
         if sender is not Side.CLIENT or self._server_hello is not None or len(self._hellos) == 2:
@@ -369,7 +393,7 @@ class HandshakeTracker:
         if server.is_hello_retry_request:
             violation = find_retry_violation(server, hello, is_second=self._retry is not None)
             self._retry = self._retry or server
-            if self._early_data == "sent":
+            if self._early_data == "sent" or (self._early_data == "offered" and self._sees_messages):
                 self._early_data = "rejected"
         else:
             if self._retry is not None and len(self._hellos) == 1:
@@ -390,12 +414,18 @@ class HandshakeTracker:
             return
         kind = cp.legacy_kind(server.cipher_suite)
         if kind == "ecdhe" or kind == "dhe":  # noqa: PLR1714 - spelled out, it narrows the type
-            self._legacy = ServerKeyExchange.parse(body, kind).facts()
+            has_hint = cp.has_psk_hint(server.cipher_suite)
+            self._legacy = ServerKeyExchange.parse(body, kind, has_hint=has_hint).facts()
 
     def _take_encrypted_extensions(self, body: bytes) -> None:
         """Learn, where the message is visible, what became of offered early data."""
         reader = Reader(body, 0, "EncryptedExtensions")
         extensions = pull_extensions(reader)
         reader.expect_end()
-        if any(each.extension_type == cp.EARLY_DATA for each in extensions or ()):
+        is_accepted = any(each.extension_type == cp.EARLY_DATA for each in extensions or ())
+        if is_accepted and self._early_data == "none":
+            self._break("The server accepted early data that the client did not offer.")
+        elif is_accepted:
             self._early_data = "accepted"
+        elif self._early_data != "none":
+            self._early_data = "rejected"  # a retry, or no answer: sent or not, messages do not show it

@@ -9,7 +9,7 @@ AWS_REGION asks another region, PQTLS_HOST another host; credentials are found a
 import os
 
 import boto3
-from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.config import Config
 
 region = os.environ.get("AWS_REGION", "ap-southeast-1")
 host = os.environ.get("PQTLS_HOST", f"secretsmanager.{region}.amazonaws.com")
