@@ -62,7 +62,7 @@ def test_nested_use_is_as_outside(old: Interpreter, graft: Graft) -> None:
 
 
 def test_native_that_cannot_says_what_to_do(old: Interpreter) -> None:
-    with pytest.raises(CannotProveError, match="does no post-quantum TLS") as caught:
+    with pytest.raises(CannotProveError, match="offers no ML-KEM") as caught:
         choose_way("native", old, environment={})
     assert "--openssl graft" in caught.value.next_step
 

@@ -22,12 +22,14 @@ import atexit
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
+# Not from `typing`, which would cost every program that is watched several milliseconds.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
+    from typing import Any
 
 HANDSHAKE, ALERT, RECORD_HEADER = 22, 21, 256
 # ClientHello, ServerHello (and HelloRetryRequest), EncryptedExtensions, ServerKeyExchange.

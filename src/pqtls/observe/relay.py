@@ -52,6 +52,8 @@ class RelayWitness:
         Args:
             how: How it ended, None if that is not known.
         """
+        if self._started_ns is None:
+            return  # nothing was sent: a connection, but none of TLS
         if how is not None and not self._tracker.done:
             self._tracker.receive_end(how)
         handshake = self._tracker.handshake

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pqtls.errors import CannotProveError, PqtlsError, UsageError
+from pqtls.evidence import is_post_quantum_group
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.graft import Graft, make_graft
 from pqtls.openssl.interpreter import Interpreter
@@ -195,7 +196,7 @@ def _graft(
             _sentence(because, ", and ", f"with {source.description} grafted it is no better: {probe.explanation}"),
             "Look into OPENSSL_CONF and openssl.cnf: a Groups or MaxProtocol line there may forbid it.",
         )
-    reason = _sentence(because, "; ", f"{source.description} stands in and just negotiated {probe.group}.")
+    reason = _sentence(because, "; ", f"{source.description} stands in, and just negotiated {probe.group}.")
     return Way("graft", reason, interpreter, probe, graft)
 
 
@@ -225,6 +226,7 @@ def _sentence(because: str, joint: str, rest: str) -> str:
 
 
 def _why_not_native(interpreter: Interpreter, probe: Probe) -> str:
-    if not probe.openssl_version:
-        return f"The `ssl` module of {interpreter.executable} does not work: {probe.explanation}"
-    return f"The interpreter's own {probe.openssl_version} does no post-quantum TLS: {probe.explanation}"
+    if not probe.openssl_version or not probe.offered_groups:
+        return f"The `ssl` module of {interpreter.executable} made no handshake: {probe.explanation}"
+    why = "offers no ML-KEM" if not any(map(is_post_quantum_group, probe.offered_groups)) else probe.explanation
+    return f"The interpreter's own {probe.openssl_version} {why.rstrip('.')}."

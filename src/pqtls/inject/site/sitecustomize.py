@@ -29,15 +29,17 @@ def _start_recorder(folder):
     """Load recorder.py by its path: this process may not have pqtls installed."""
     if sys.version_info < (3, 8) or not os.environ.get("PQTLS_RECORD"):
         return
-    import importlib.util
+    # What importlib.util would do, from the parts that are loaded at every start: it costs nothing.
+    from _frozen_importlib import ModuleSpec
+    from _frozen_importlib_external import SourceFileLoader
 
-    path = os.path.join(os.path.dirname(folder), "recorder.py")
-    spec = importlib.util.spec_from_file_location("_pqtls_recorder", path)
-    if spec is None or spec.loader is None:
-        return
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["_pqtls_recorder"] = module
-    spec.loader.exec_module(module)
+    name = "_pqtls_recorder"
+    loader = SourceFileLoader(name, os.path.join(os.path.dirname(folder), "recorder.py"))
+    module = type(sys)(name)
+    module.__spec__ = ModuleSpec(name, loader, origin=loader.path)
+    module.__file__ = loader.path
+    sys.modules[name] = module
+    loader.exec_module(module)
     module.start(os.environ["PQTLS_RECORD"])
 
 

@@ -1,0 +1,94 @@
+"""Write the parts of the docs that would rot by hand: the group table, the command line, the modules. `--check` only compares."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import click
+
+from pqtls.cli import app
+from pqtls.wire.groups import GROUPS
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "pqtls"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+NOTE = "<!-- Written by `make docs` from the code; change that instead. -->\n\n"
+KINDS = {
+    "hybrid": "ML-KEM and a classical curve, registered with IANA. Counts as post-quantum.",
+    "pure": "ML-KEM alone, registered with IANA. Counts as post-quantum.",
+    "classical": "No ML-KEM. Never post-quantum.",
+    "draft": "Obsolete pre-standard groups (Kyber drafts and older). Never post-quantum.",
+    "experimental": "ML-KEM under a private code point, which others may use otherwise. Inconclusive.",
+}
+
+
+def render_groups() -> str:
+    """Return docs/groups.md."""
+    parts = [NOTE, "# Named groups\n\nWhat pqtls knows of each group; a group that is not here is inconclusive.\n"]
+    for kind, meaning in KINDS.items():
+        parts.append(f"\n## {kind}\n\n{meaning}\n\n| group | code point | client share | server share | note |\n")
+        parts.append("|---|---|---|---|---|\n")
+        for group in sorted(GROUPS.values(), key=lambda each: each.code):
+            if group.kind == kind:
+                sizes = [f"{size} B" if size else "" for size in (group.client_share_bytes, group.server_share_bytes)]
+                parts.append(
+                    f"| {group.name} | 0x{group.code:04X} ({group.code}) | {sizes[0]} | {sizes[1]} | {group.note} |\n"
+                )
+    return "".join(parts)
+
+
+def render_cli() -> str:
+    """Return docs/cli.md."""
+    parts = [NOTE, "# Command line\n"]
+    context = click.Context(app, info_name="pqtls", max_content_width=100, terminal_width=100)
+    parts.append(f"\n```\n{app.get_help(context)}\n```\n")
+    for name, command in sorted(app.commands.items()):
+        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        parts.append(f"\n## pqtls {name}\n\n```\n{command.get_help(inner)}\n```\n")
+    return "".join(parts)
+
+
+def render_modules() -> str:
+    """Return docs/modules.md, from the first line of every module's docstring."""
+    parts = [
+        NOTE,
+        "# Modules\n\nWhat each is for; see [architecture.md](architecture.md) for how they hang together.\n",
+    ]
+    by_room: dict[str, list[Path]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        relative = path.relative_to(SOURCE)
+        if path.name != "__init__.py" and "cases" not in relative.parts:
+            by_room.setdefault(str(relative.parent), []).append(path)
+    for room, paths in by_room.items():
+        parts.append(f"\n## {'pqtls' if room == '.' else room + '/'}\n\n| module | what it is for |\n|---|---|\n")
+        for path in paths:
+            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+            parts.append(f"| `{path.name}` | {' '.join(docstring.split(chr(10) * 2)[0].split())} |\n")
+    return "".join(parts)
+
+
+PAGES = {"groups.md": render_groups, "cli.md": render_cli, "modules.md": render_modules}
+
+
+def find_stale() -> list[str]:
+    """Return the names of pages that are not what the code says now."""
+    return [
+        name for name, render in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != render()
+    ]
+
+
+def main() -> int:
+    """Write the pages, or with --check return 1 if one is stale."""
+    stale = find_stale()
+    if "--check" in sys.argv:
+        print("\n".join(f"docs/{name} is stale: run make docs" for name in stale))
+        return 1 if stale else 0
+    for name in stale:
+        (DOCS / name).write_text(PAGES[name]())
+        print(f"wrote docs/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
