@@ -1,4 +1,4 @@
-"""Write the parts of the docs that would rot by hand: the group table, the command line, the modules. `--check` only compares."""
+"""Write the parts of the docs that would rot by hand: groups, command line, modules. `--check` only compares."""
 
 from __future__ import annotations
 
