@@ -132,6 +132,8 @@ def _join(client: NetworkConfigurator, server: NetworkConfigurator, server_names
                 network.add_address(INTERFACE, address, PREFIX)
             network.set_up("lo")
             network.set_up(INTERFACE)
+    with _step("addresses"):
+        server.start_sending(INTERFACE)
 
 
 def _see_a_packet_cross(server: socket.socket) -> None:

@@ -17,20 +17,23 @@ _NLMSG_ERROR = 2
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _RTM_NEWLINK, _RTM_NEWADDR = 16, 20
 _IFF_UP = 0x1
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 3, 4, 18, 26, 28
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 3, 4, 13, 18, 26, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _VETH_INFO_PEER = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
-# linux/sockios.h, linux/ethtool.h: what to read and write for each feature
-_SIOCETHTOOL = 0x8946
+# linux/sockios.h
+_SIOCGIFINDEX, _SIOCETHTOOL = 0x8933, 0x8946
+# linux/ethtool.h: the commands that read and write each feature
 _OFFLOADS = {
     "tx checksumming": (0x16, 0x17),
     "TCP segmentation offload": (0x1E, 0x1F),
     "generic segmentation offload": (0x23, 0x24),
     "generic receive offload": (0x2B, 0x2C),
 }
+
+_QUEUE_LENGTH = 999  # any but the kernel's own 1000
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg
@@ -111,6 +114,21 @@ class NetworkConfigurator:
         """
         self._request(_RTM_NEWLINK, _LINK.pack(socket.AF_UNSPEC, 0, self._index(name), _IFF_UP, _IFF_UP))
 
+    def start_sending(self, name: str) -> None:
+        """Let an interface send at once after its other end has been set up; what it sends before that is lost.
+
+        The kernel would come to it by itself, up to a second later. It does so, too, when the length of the
+        queue changes, of which a veth interface makes no use.
+
+        Args:
+            name: The interface; both ends are up.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
+        body = _LINK.pack(socket.AF_UNSPEC, 0, self._index(name), 0, 0)
+        self._request(_RTM_NEWLINK, body + _attribute(_IFLA_TXQLEN, struct.pack("=I", _QUEUE_LENGTH)))
+
     def turn_offloads_off(self, name: str) -> None:
         """Make packets on an interface what they would be on a cable: checksums filled in, no longer than the MTU.
 
@@ -132,8 +150,8 @@ class NetworkConfigurator:
         return setting[1]
 
     def _index(self, name: str) -> int:
-        siocgifindex = 0x8933  # socket.if_nametoindex asks where the process is now
-        answer = fcntl.ioctl(self._plain, siocgifindex, struct.pack("16si20x", name.encode(), 0))
+        # socket.if_nametoindex asks where the process is now
+        answer = fcntl.ioctl(self._plain, _SIOCGIFINDEX, struct.pack("16si20x", name.encode(), 0))
         index: int = struct.unpack_from("=i", answer, 16)[0]
         return index
 
