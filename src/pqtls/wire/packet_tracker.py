@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pqtls.wire import packets
 from pqtls.wire.errors import MalformedError
+from pqtls.wire.link import SUPPORTED
 from pqtls.wire.packets import CutPacket, Endpoint, Fragment, TcpSegment, parse_packet
 from pqtls.wire.tcp_connection import CapturedHandshake, Phase, TcpConnection
 
@@ -33,6 +34,7 @@ class PacketCounts:
         packets: Packets taken.
         malformed: Broke the rules of IP or TCP.
         cut: Headers not captured to their end.
+        unknown_link: Stood on a link type that is not known.
         fragments: Pieces of IP packets, which are not put together.
         wrong_checksums: TCP segments that a receiver would have dropped; they were.
         ignored: Segments outside their connection's window.
@@ -46,6 +48,7 @@ class PacketCounts:
     packets: int = 0
     malformed: int = 0
     cut: int = 0
+    unknown_link: int = 0
     fragments: int = 0
     wrong_checksums: int = 0
     ignored: int = 0
@@ -173,7 +176,9 @@ class PacketTracker:
         except MalformedError:
             self._counts["malformed"] += 1
             return None
-        if isinstance(packet, CutPacket):
+        if link_type not in SUPPORTED:
+            self._counts["unknown_link"] += 1
+        elif isinstance(packet, CutPacket):
             self._counts["cut"] += 1
         elif isinstance(packet, Fragment):
             self._counts["fragments"] += 1

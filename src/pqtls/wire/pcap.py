@@ -51,10 +51,11 @@ class CaptureReader:
     It holds at most one unfinished packet, and nothing of blocks that carry none.
 
     Attributes:
-        skipped_blocks: pcapng blocks without packets that were passed over.
+        has_header: The file's header was read: it is a capture file.
     """
 
     def __init__(self) -> None:
+        self.has_header = False
         self._buffer = bytearray()
         self._skip = 0
         self._offset = 0
@@ -118,6 +119,7 @@ class CaptureReader:
             found = parser.take(bytes(self._buffer))
         except MalformedError as error:
             raise MalformedError(error.message, self._offset + error.offset, error.path) from error
+        self.has_header = True
         self._skip = parser.skip
         self._offset += len(self._buffer)
         self._buffer.clear()
