@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MINORS = range(10, 20)
-PACKAGES = [".[all]", "pytest", "hypothesis", "jsonschema"]
+PACKAGES = [".[all]", "pytest", "pytest-timeout", "hypothesis", "jsonschema"]
 PROBE = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
 
 

@@ -114,8 +114,16 @@ class TestRun:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == "caught\n"
-        assert process.wait(10) == 5
+        assert process.communicate(timeout=20)[0] == "caught\n"
+        assert process.returncode == 5
+
+    def test_what_is_no_program(self, tmp_path: Path) -> None:
+        (tmp_path / "text").write_text("no program")
+        (tmp_path / "text").chmod(0o755)
+        for groups in ([], ["--groups", "x25519"]):
+            done = call("run", *groups, "--", str(tmp_path / "text"))
+            assert done.returncode == 2
+            assert "cannot be run" in done.stderr
 
     def test_no_such_command(self) -> None:
         done = call("run", "--", "no-such-command-here")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -91,27 +91,43 @@ def run(openssl: str, openssl_source: Path | None, groups: str, command: tuple[s
     if program is None:
         raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
     with prepare(openssl, openssl_source, groups, command) as prepared:
+        if not groups:
+            _become(program, list(command), prepared.environment)
         return _call([program, *command[1:]], prepared.environment)
 
 
 def _call(arguments: list[str], environment: dict[str, str]) -> int:
     """Run a program in the foreground, hand signals on to it, and return its code as a shell would."""
-    try:
-        process = subprocess.Popen(arguments, env=environment)
-    except OSError as error:
-        raise UsageError(f"{arguments[0]} cannot be run: {error.strerror}.") from error
+    pending: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+        if process is None:
+            pending.append(number)
+        else:
+            process.send_signal(number)  # does nothing once the program has ended
 
-    # The terminal sends Ctrl-C to the child itself; we only must not die of it before the child does.
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
+    # Before the program starts, or a signal that comes at once would end us and leave it behind. The terminal
+    # sends Ctrl-C to the program itself; we only must not die of it first.
+    before: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
     for number in (signal.SIGTERM, signal.SIGHUP):
         before[number] = signal.signal(number, hand_on)
     try:
+        process = subprocess.Popen(arguments, env=environment)
+        for number in pending:
+            process.send_signal(number)
         code = process.wait()
+    except OSError as error:
+        raise UsageError(f"{arguments[0]} cannot be run: {error.strerror}.") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return code if code >= 0 else 128 - code
+
+
+def _become(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    """Become a program: it gets our process, terminal and signals, and nothing of us stays between."""
+    try:
+        os.execve(program, arguments, environment)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        raise UsageError(f"{program} cannot be run: {error.strerror}.") from error
