@@ -205,8 +205,8 @@ class TestUsage:
             (["--server-groups", "nosuch"], "no group that pqtls knows"),
             (["--groups", "X448MLKEM1024"], "no group that pqtls knows"),
             (["--openssl", "nosuch"], "Invalid value for '--openssl'"),
-            (["--junit", "/nonexistent/junit.xml"], "cannot be written"),
-            (["--openssl-source", "/nonexistent"], "/nonexistent"),
+            (["--junit", "/proc/nonexistent/junit.xml"], "cannot be written"),
+            (["--openssl-source", "/proc/nonexistent"], "/proc/nonexistent"),
             (["--timeout", "0"], "--timeout"),
         ],
     )

@@ -57,7 +57,7 @@ class Namespace:
             future, function = job
             try:
                 future.set_result(function())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - carried over to the caller
                 future.set_exception(error)
 
 
@@ -87,11 +87,12 @@ def switch_offloads_off(interface: str) -> None:
 
 def connect(one: Namespace, other: Namespace) -> None:
     """Join two namespaces by a veth pair: 10.9.0.1 (`west`) and 10.9.0.2 (`east`), MTU 1500, offloads off."""
-    if shutil.which("ip") is None:
+    program = shutil.which("ip")
+    if program is None:
         pytest.skip("no ip (iproute2) here")
 
     def ip(*words: str) -> None:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"ip {' '.join(words)}: {done.stderr.strip()}")
 

@@ -114,14 +114,14 @@ def _call(arguments: list[str], environment: dict[str, str]) -> int:
         before[number] = signal.signal(number, hand_on)
     try:
         process = subprocess.Popen(arguments, env=environment)
-        for number in pending:
-            process.send_signal(number)
+        for early in pending:
+            process.send_signal(early)
         code = process.wait()
     except OSError as error:
         raise UsageError(f"{arguments[0]} cannot be run: {error.strerror}.") from error
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     return code if code >= 0 else 128 - code
 
 
