@@ -281,6 +281,8 @@ class TestSaysWhatIsNotVisible:
             b'{"e":"msg","c":1,"d":"w","t":1,"m":1,"ct":22,"b":"zz"}\n',
             b"x" * 900_000 + b"\n",
             b"\xff\xfe\n",
+            b"[" * 100_000 + b"\n",
+            b'{"e":"lost","n":1e999}\n',
         ],
     )
     def test_a_damaged_line_is_counted_and_the_rest_is_kept(self, server: dict[str, str], line: bytes) -> None:
@@ -296,6 +298,30 @@ class TestSaysWhatIsNotVisible:
             recording = recorder.read()
         assert len(recording.observations) == 1
         assert any("lost" in spot for spot in recording.blind_spots)
+
+
+    @pytest.mark.parametrize("kind", ["fifo", "zero", "dangling", "folder", "foreign"])
+    def test_what_a_program_puts_into_the_folder(self, server: dict[str, str], kind: str) -> None:
+        """Reading always ends, keeps what is good, and says that something was not read."""
+        with RecorderFolder() as recorder:
+            subprocess.run(
+                [sys.executable, "-c", CLIENT + "connect()"],
+                env=recorder.environment(server),
+                capture_output=True,
+                check=True,
+            )
+            path = recorder.folder / "0.jsonl"
+            if kind == "fifo":
+                os.mkfifo(path)
+            elif kind in ("zero", "dangling"):
+                path.symlink_to("/dev/zero" if kind == "zero" else "/proc/nonexistent")
+            elif kind == "folder":
+                path.mkdir()
+            else:
+                path.write_bytes(b"\x00" * 5_000_000)
+            recording = recorder.read()
+        assert len(recording.observations) == 1
+        assert recording.blind_spots == ("not visible here: 1 files of the record could not be read",)
 
 
 class TestPrivacy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # One line carries one handshake message as hex; the longest is a ClientHello of 131,396 bytes.
 MAX_LINE_BYTES = 400_000
+# Stands for a line that could not be read whole; it is no JSON, so it is counted as lost.
+UNREADABLE = b"unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,12 @@ class Recording:
     Attributes:
         processes: Every Python process that started with the recorder in it.
         observations: Every TLS connection that they made or took, in order of their start.
+        unreadable_files: Files of the record that do not begin as one.
     """
 
     processes: tuple[ProcessRecord, ...]
     observations: tuple[Observation, ...]
+    unreadable_files: int = 0
 
     @property
     def blind_spots(self) -> tuple[str, ...]:
@@ -71,6 +76,8 @@ class Recording:
         spots = []
         if not self.processes:
             spots.append("not visible here: no Python process started with the recorder in it")
+        if self.unreadable_files:
+            spots.append(f"not visible here: {self.unreadable_files} files of the record could not be read")
         for process in self.processes:
             who = f"{process.name or 'python'} (process {process.pid})"
             if process.blind_because:
@@ -130,14 +137,17 @@ class RecorderFolder:
         """
         processes: list[ProcessRecord] = []
         observations: list[Observation] = []
+        unreadable = 0
         for path in sorted(self.folder.glob("*.jsonl")):
             reader = _ProcessReader()
             reader.read(path)
             if reader.has_started:
                 processes.append(reader.process())
+            else:
+                unreadable += 1
             observations.extend(reader.observations())
         observations.sort(key=lambda each: each.started_ns or 0)
-        return Recording(tuple(processes), tuple(observations))
+        return Recording(tuple(processes), tuple(observations), unreadable)
 
 
 @dataclass(slots=True)
@@ -178,7 +188,7 @@ class _ProcessReader:
             try:
                 line = json.loads(text)
                 self._take(line)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 self.lost_lines += 1
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -259,7 +269,23 @@ class _ProcessReader:
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a file, each bounded; a longer one comes as an unreadable line."""
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES):
-            yield line if line.endswith(b"\n") else b"unfinished"
+    """Yield the whole lines of a file, each bounded; a longer or unfinished one comes as an unreadable line.
+
+    The folder is open to the programs that are watched. Anything in it that is no regular file is one unreadable
+    line, and of a file that grows while it is read only what was there at first is taken: reading always ends.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield UNREADABLE
+        return
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        yield UNREADABLE
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        left = status.st_size
+        while left > 0 and (line := file.readline(min(MAX_LINE_BYTES, left))):
+            left -= len(line)
+            yield line if line.endswith(b"\n") else UNREADABLE
