@@ -299,7 +299,6 @@ class TestSaysWhatIsNotVisible:
         assert len(recording.observations) == 1
         assert any("lost" in spot for spot in recording.blind_spots)
 
-
     @pytest.mark.parametrize("kind", ["fifo", "zero", "dangling", "folder", "foreign"])
     def test_what_a_program_puts_into_the_folder(self, server: dict[str, str], kind: str) -> None:
         """Reading always ends, keeps what is good, and says that something was not read."""
