@@ -268,10 +268,10 @@ class TestPrograms:
         assert run(lab, ["sh", "-c", f"exit {code}"]).returncode == code
 
     def test_a_program_that_is_not_there(self, lab: NamespacedLab, tmp_path: Path) -> None:
-        result = run(lab, ["no-such-program"])
+        result = run(lab, ["/no/such/program"])
         assert (result.returncode, result.stderr) == (
             127,
-            "pqtls: no-such-program cannot be started: No such file or directory.\n",
+            "pqtls: /no/such/program cannot be started: No such file or directory.\n",
         )
         (tmp_path / "text").write_text("text", encoding="ascii")
         assert run(lab, [str(tmp_path / "text")]).returncode == 126

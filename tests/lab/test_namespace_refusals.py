@@ -114,7 +114,7 @@ def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sys/kernel/unprivileged_userns_clone", "0\n", "kernel.unprivileged_userns_clone=1"),
         ("sys/kernel/apparmor_restrict_unprivileged_userns", "1\n", "AppArmor"),
         ("self/status", "Name:\tpython\nSeccomp:\t2\nSeccomp_filters:\t1\n", "--security-opt seccomp=unconfined"),
-        ("self/status", "Name:\tpython\nSeccomp:\t0\n", "As root it may be allowed."),
+        ("self/status", "Name:\tpython\nSeccomp:\t0\n", "As root, and outside of a chroot, it may be allowed."),
     ],
 )
 def test_each_refuser_is_named(tmp_path: Path, file: str, text: str, words: str) -> None:

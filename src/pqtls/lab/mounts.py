@@ -6,6 +6,7 @@ Nothing is written to a disk: the files are in a tmpfs that is gone with the las
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,12 @@ def enter_private_names(hosts: Mapping[str, str]) -> None:
         OSError: The kernel refuses.
     """
     unshare(CLONE_NEWNS)
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    try:
+        mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it would show in the namespace that we come from
+            raise OSError(errno.EINVAL, "the root folder is not a mount of its own, as in a chroot") from error
+        raise
     mask = os.umask(0o022)  # a client may become another user, who has to read them too
     try:
         _replace_name_files(hosts)

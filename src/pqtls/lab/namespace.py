@@ -165,7 +165,8 @@ def find_namespace_obstacle() -> str:
 def _python(module: str) -> list[str]:
     """Return how to run a module of this folder apart from the user's settings for Python, with nothing else loaded."""
     start = f"from pqtls.lab.{module} import main; sys.exit(main(sys.argv[1:]))"
-    return [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({_IMPORT_ROOT!r}); {start}"]
+    options = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, *options, "-c", f"import sys; sys.path.append({_IMPORT_ROOT!r}); {start}"]
 
 
 class _Holder:

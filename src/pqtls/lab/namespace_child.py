@@ -28,7 +28,8 @@ CAPTURE_REQUEST = b"capture\n"
 
 _ETH_P_ALL = 0x0003
 _SO_RCVBUFFORCE = 33
-# At most 300 packets of a full flight wait here for a reader that is late. The kernel counts about 2.3 KB for each.
+# What waits for a reader that is late: the kernel counts about 2.3 KB for a full packet. An ordinary user gets no more
+# than net.core.rmem_max, usually enough for 180.
 _CAPTURE_BUFFER_BYTES = 8 << 20
 
 

@@ -71,7 +71,7 @@ def refusal(step: str, reason: str, proc: Path = Path("/proc")) -> NamespacesRef
             f"{what}: a seccomp filter is in force, as in most containers.",
             "Outside the container, or in one with --security-opt seccomp=unconfined, it may be allowed.",
         )
-    return NamespacesRefusedError(f"{what}.", "As root it may be allowed.")
+    return NamespacesRefusedError(f"{what}.", "As root, and outside of a chroot, it may be allowed.")
 
 
 def _read(file: Path) -> str:
