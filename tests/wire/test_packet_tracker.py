@@ -293,6 +293,23 @@ def test_two_versions_of_the_same_bytes_prove_nothing() -> None:
             assert judge(found.handshake).reason == "malformed"
 
 
+def test_two_versions_of_bytes_that_still_wait_prove_nothing() -> None:
+    segments = segments_of(load("hybrid"), 500)
+    assert all(each.src == CLIENT and each.payload for each in segments[3:6])
+    other = replace(segments[5], payload=segments[5].payload[:-1] + bytes([segments[5].payload[-1] ^ 1]))
+    for order in ((segments[5], other, segments[4]), (other, segments[5], segments[4])):
+        (found,) = follow([*segments[:4], *order, *segments[6:]])
+        assert judge(found.handshake).reason == "malformed"
+
+
+def test_a_reset_after_lost_bytes_does_not_tell_how_the_handshake_ended() -> None:
+    segments = segments_of(load("hybrid"), 1448, closing=False)
+    last = max(number for number, each in enumerate(segments) if each.src == CLIENT and each.payload)
+    reset = replace(segments[last], seq=segments[last].seq + len(segments[last].payload), payload=b"", flags=RST)
+    (found,) = follow([*segments[:last], reset])
+    assert (found.handshake.ended, judge(found.handshake).reason) == ("capture-end", "truncated")
+
+
 def test_segments_that_a_receiver_drops_are_dropped() -> None:
     segments = segments_of(load("classical-chosen"), 1448)
     forged = segments_of(load("hybrid"), 1448)

@@ -36,7 +36,8 @@ class PacketCounts:
         cut: Headers not captured to their end.
         unknown_link: Stood on a link type that is not known.
         fragments: Pieces of IP packets, which are not put together.
-        wrong_checksums: TCP segments that a receiver would have dropped; they were.
+        wrong_checksums: TCP segments that a receiver would have dropped; they were. Those of connections whose
+            handshake is over are not looked at.
         ignored: Segments outside their connection's window.
         connections: TCP connections seen.
         not_tls: Of these, the ones that do not begin as TLS.
@@ -142,6 +143,9 @@ class PacketTracker:
         if known is not None and not _opens_another(known, segment):
             self._remembered.move_to_end(key)
             return PacketResult(connection=known.number, phase=known.phase, flags=segment.flags)
+        if self._check_checksums and segment.checksum_state == "wrong":
+            self._counts["wrong_checksums"] += 1
+            return PacketResult()
         connection = self._find(key, segment)
         before = connection.memory_bytes
         ignored = connection.ignored
@@ -183,11 +187,8 @@ class PacketTracker:
         elif isinstance(packet, Fragment):
             self._counts["fragments"] += 1
         elif isinstance(packet, TcpSegment):
-            if packet.src == packet.dst:
-                return None  # a socket connected to itself has one stream, and no TLS in it
-            if not self._check_checksums or packet.checksum_state != "wrong":
-                return packet
-            self._counts["wrong_checksums"] += 1
+            # A socket that is connected to itself has one stream, and no TLS in it.
+            return None if packet.src == packet.dst else packet
         return None
 
     def _find(self, key: _Key, segment: TcpSegment) -> TcpConnection:

@@ -57,6 +57,7 @@ class CaptureReader:
     def __init__(self) -> None:
         self.has_header = False
         self._buffer = bytearray()
+        self._wanted = 4  # the magic number
         self._skip = 0
         self._offset = 0
         self._parser: _ClassicParser | PcapngParser | None = None
@@ -85,7 +86,6 @@ class CaptureReader:
                 further; the packets before stay good.
         """
         position = 0
-        view = memoryview(data)
         while position < len(data):
             if self._skip:
                 count = min(self._skip, len(data) - position)
@@ -93,29 +93,21 @@ class CaptureReader:
                 self._offset += count
                 position += count
                 continue
-            missing = self._wanted() - len(self._buffer)
-            self._buffer += view[position : position + missing]
-            position += missing
-            if len(self._buffer) >= self._wanted():
+            taken = data[position : position + self._wanted - len(self._buffer)]
+            self._buffer += taken
+            position += len(taken)
+            if len(self._buffer) == self._wanted:
                 packet = self._step()
                 if packet is not None:
                     yield packet
 
-    def _wanted(self) -> int:
-        """Bytes that the buffer must hold before it can be looked at again."""
-        return 4 if self._parser is None and len(self._buffer) < 4 else self._parser_for_magic().wanted(self._buffer)
-
-    def _parser_for_magic(self) -> _ClassicParser | PcapngParser:
-        if self._parser is None:
-            magic = int.from_bytes(self._buffer[:4], "big")
-            self._parser = PcapngParser() if magic == SECTION_HEADER else _ClassicParser(bytes(self._buffer[:4]))
-        return self._parser
-
     def _step(self) -> CapturedPacket | None:
-        parser = self._parser_for_magic()
-        if len(self._buffer) < parser.wanted(self._buffer):
-            return None
+        """Look at the buffer, which holds as much as was wanted; take it, or want more."""
         try:
+            parser = self._parser or self._choose_parser()
+            self._wanted = parser.wanted(self._buffer)
+            if len(self._buffer) < self._wanted:
+                return None
             found = parser.take(bytes(self._buffer))
         except MalformedError as error:
             raise MalformedError(error.message, self._offset + error.offset, error.path) from error
@@ -123,7 +115,13 @@ class CaptureReader:
         self._skip = parser.skip
         self._offset += len(self._buffer)
         self._buffer.clear()
+        self._wanted = parser.wanted(self._buffer)
         return None if found is None else CapturedPacket(*found)
+
+    def _choose_parser(self) -> _ClassicParser | PcapngParser:
+        is_pcapng = int.from_bytes(self._buffer, "big") == SECTION_HEADER
+        self._parser = PcapngParser() if is_pcapng else _ClassicParser(bytes(self._buffer))
+        return self._parser
 
 
 class _ClassicParser:
