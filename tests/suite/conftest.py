@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pqtls.lab.ca import LabCA
-from pqtls.lab.router import Router
 from pqtls.lab.server import LabServers
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import Way, choose_way
 from pqtls.suite.case import Case, read_case
 from pqtls.suite.client import Client, ClientRun
+from pqtls.suite.network import open_network
 from pqtls.suite.process import ProcessGroups
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Lab:
 
     def with_timeout(self, timeout_s: float) -> Client:
         one = self.client
-        return Client(one._router, one._ca, one._processes, one._folder, one._way, timeout_s)
+        return Client(one._network, one._ca, one._processes, one._folder, one._way, timeout_s)
 
     def run(self, script: str, extra: Mapping[str, str] | None = None, suffix: str = ".py") -> ClientRun:
         path = self.folder / f"case{suffix}"
@@ -55,5 +55,6 @@ def lab() -> Iterator[Lab]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ca = LabCA(folder / "ca")
         servers = stack.enter_context(LabServers(ca, sys.executable, way.apply({"PATH": os.environ["PATH"]})))
-        router, processes = stack.enter_context(Router()), stack.enter_context(ProcessGroups())
-        yield Lab(Client(router, ca, processes, folder, way, 30.0), servers, ca, way, folder)
+        network = open_network("router", stack, 2)
+        processes = stack.enter_context(ProcessGroups())
+        yield Lab(Client(network, ca, processes, folder, way, 30.0), servers, ca, way, folder)

@@ -5,6 +5,7 @@ The verbs' modules import click and nothing heavy; what they need they import wh
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -17,6 +18,13 @@ from pqtls.cli.test import test
 from pqtls.errors import EXIT_BUG, EXIT_USAGE, PqtlsError
 
 EXIT_INTERRUPTED = 130
+# What the machine refuses is not our bug: no room, no rights, too many files, a closed pipe.
+_USERS_ERRORS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
+        *(errno.ENOMEM, errno.EFBIG, errno.EIO, errno.EPIPE, errno.ENOENT, errno.ENOTDIR),
+    }
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,13 +69,23 @@ def run_app(arguments: list[str]) -> int:
         if error.next_step:
             click.echo(f"  {error.next_step}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
+    except SystemExit as stop:
+        # click ends so where standard output was closed early; nothing was found out then.
+        return EXIT_USAGE if stop.code == 1 else int(stop.code or 0)
+    except OSError as error:
+        if error.errno not in _USERS_ERRORS:
+            return _report_bug()
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"pqtls: {error.strerror}{where}.", err=True)
         return EXIT_USAGE
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is ours, and exit 4
-        import traceback
-
-        traceback.print_exc()
-        click.echo("pqtls: this is a bug in pqtls; please report it with the lines above.", err=True)
-        return EXIT_BUG
+        return _report_bug()
     return code if isinstance(code, int) else 0
+
+
+def _report_bug() -> int:
+    import traceback
+
+    traceback.print_exc()
+    click.echo("pqtls: this is a bug in pqtls; please report it with the lines above.", err=True)
+    return EXIT_BUG

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pqtls.observe.names import normalize_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# A host name as a client asks for it: no scheme, port, path or pattern.
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -49,8 +55,12 @@ def parse_allowed(values: tuple[str, ...]) -> dict[str, str]:
     """
     allowed = {}
     for value in values:
-        host, _, reason = value.partition("=")
-        if not host.strip() or not reason.strip():
+        host, _, reason = (part.strip() for part in value.partition("="))
+        if not host or not reason:
             raise click.BadParameter(f"{value!r} is not HOST=REASON.", param_hint="--allow")
-        allowed[host.strip().lower()] = reason.strip()
+        if not _HOST.fullmatch(host):
+            raise click.BadParameter(
+                f"{host!r} is not a plain host name, without port or pattern.", param_hint="--allow"
+            )
+        allowed[normalize_host(host)] = reason
     return allowed

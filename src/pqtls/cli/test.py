@@ -36,10 +36,25 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=1),
-    default=60.0,
+    type=click.IntRange(1, 3600),
+    default=60,
     show_default=True,
     help="Seconds a client.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["auto", "namespaces", "router"]),
+    default="auto",
+    show_default=True,
+    help="How clients reach the lab: on a network of its own with a packet capture (namespaces, where the system "
+    "allows it), or through a router on loopback.",
+)
+@click.option(
+    "--pcap",
+    "pcap_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the captured handshakes for Wireshark; needs --network namespaces.",
 )
 @click.option(
     "--port",
@@ -58,9 +73,9 @@ def test(only_list: bool, allow: tuple[str, ...], json_path: str | None, junit_p
 
     options = Options(allowed=parse_allowed(allow), **{key: rest[key] for key in Options.names() if key in rest})
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_terminated_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
         junit_file = stack.enter_context(_open_output(junit_path))
-        stack.enter_context(_terminated_like_interrupted())
         view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
         report = run_local(options, view)
         view.finish(report)
@@ -102,18 +117,30 @@ def _open_output(path: str | None) -> Iterator[TextIO | None]:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: through every clean-up."""
+    """End on Ctrl-C, SIGTERM and SIGHUP alike: through every clean-up, which a second signal does not cut short."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    signals += [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
     def stop(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
     before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except KeyboardInterrupt:
+        raise  # what is to come is our end: further signals stay ignored
+    except BaseException:
+        _restore(before)
+        raise
+    else:
+        _restore(before)
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class _View:

@@ -13,7 +13,8 @@ Lines are JSON objects, told apart by "e":
     start   the process: pid, ppid, python            ready   ssl is imported and the hook was seen to work
     blind   why this process cannot be seen           msg     a message: connection, direction, type, bytes
     type    a message of which only the type is told  lost    lines that could not be written before this one
-    exit    a normal end, with the other TLS stacks that were loaded
+    stack   another TLS stack was loaded or used      child   another program was started: its name
+    exit    a normal end
 """
 
 from __future__ import annotations
@@ -38,8 +39,6 @@ CLIENT_HELLO, FINISHED = 1, 20
 
 # Modules that bring a TLS stack of their own, whose handshakes do not pass through Python's ssl.
 OTHER_STACKS = {
-    "OpenSSL.SSL": "pyOpenSSL",
-    "_awscrt": "awscrt",
     "confluent_kafka.cimpl": "confluent-kafka",
     "curl_cffi": "curl_cffi",
     "grpc._cython.cygrpc": "grpcio",
@@ -57,6 +56,16 @@ OTHER_STACKS = {
     "PySide6.QtNetwork": "Qt",
     "PyQt6.QtNetwork": "Qt",
 }
+
+# Stacks that other libraries load without using them (botocore does): what counts is that one is used, which
+# begins with an object of this class.
+STACKS_IN_USE = {
+    "OpenSSL.SSL": ("Connection", "pyOpenSSL"),
+    "awscrt.io": ("ClientTlsContext", "awscrt"),
+}
+
+# Audit events (PEP 578) of another program being started, and where its name stands in their arguments.
+STARTS = {"subprocess.Popen": 0, "os.exec": 0, "os.posix_spawn": 0, "os.system": -1}
 
 
 class _Connection:
@@ -83,6 +92,7 @@ class Recorder:
         self.folder = folder
         self.lost = 0
         self.probe_hellos: list[bytes] | None = None
+        self._stacks: set[str] = set()
         self._connections: Any = None
         self._count = 0
         self._begin_file()
@@ -95,7 +105,10 @@ class Recorder:
         """Give a forked child a file of its own; its parent's connections stay with the parent."""
         self._begin_file()
         self.lost = 0
+        stacks, self._stacks = self._stacks, set()
         self.write_start(forked=True)
+        for name in stacks:
+            self.note_stack(name)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line; if that fails, count it as lost and say so with the next line that succeeds."""
@@ -127,9 +140,52 @@ class Recorder:
         self._append('{"e":"start","pid":%d,"ppid":%d,"python":"%s","t":%d,"forked":%s}' % values)  # noqa: UP031
 
     def write_exit(self) -> None:
-        """Write that the process ends normally, and which other TLS stacks it had loaded."""
-        stacks = sorted({name for module, name in OTHER_STACKS.items() if module in sys.modules})
-        self._append('{"e":"exit","stacks":[%s]}' % ",".join(f'"{name}"' for name in stacks))  # noqa: UP031
+        """Write that the process ends normally, and any other TLS stack that it had loaded unnoticed."""
+        for module, name in OTHER_STACKS.items():
+            if module in sys.modules:
+                self.note_stack(name)
+        self._append('{"e":"exit"}')
+
+    def note_stack(self, name: str) -> None:
+        """Write, once, that another TLS stack is here.
+
+        Args:
+            name: Of its distribution.
+        """
+        if name not in self._stacks:
+            self._stacks.add(name)
+            self.write({"e": "stack", "name": name})
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take an audit event of the interpreter; never raises, since that would stop what the program does."""
+        try:
+            if event == "import":
+                name = OTHER_STACKS.get(arguments[0])
+                if name is not None:
+                    self.note_stack(name)
+            elif event in STARTS:
+                self.write({"e": "child", "name": _started_name(event, arguments)})
+        except Exception:  # noqa: BLE001
+            self.lost += 1
+
+    def watch_use(self, module: types.ModuleType) -> None:
+        """Watch a stack that may be loaded without being used.
+
+        Args:
+            module: Freshly imported, one of STACKS_IN_USE.
+        """
+        class_name, stack = STACKS_IN_USE[module.__name__]
+        kind: Any = getattr(module, class_name, None)
+        if kind is None:
+            self.note_stack(stack)
+            return
+        original = kind.__init__
+
+        def init(connection: Any, *args: Any, **kwargs: Any) -> None:
+            self.note_stack(stack)
+            original(connection, *args, **kwargs)
+
+        kind.__init__ = init
 
     def install(self, ssl: types.ModuleType) -> None:
         """Watch every context of the freshly imported `ssl`, and check that a hello is really seen.
@@ -161,12 +217,26 @@ class Recorder:
 
         see.user_function = None  # type: ignore[attr-defined]  # the getter reports it: "none set", as before
 
-        def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-            context = original_new(cls, *args, **kwargs)
+        def attach(context: Any) -> None:
             try:
-                base.__set__(context, see)
+                if base.__get__(context) is None:
+                    base.__set__(context, see)
             except Exception as error:  # noqa: BLE001
                 self.write({"e": "blind", "why": f"a context refused the hook: {error}"})
+
+        def attaching(method: Any) -> Any:
+            """Attach once more just before a connection: a context may be older than the recorder."""
+
+            def call(context: Any, *args: Any, **kwargs: Any) -> Any:
+                attach(context)
+                return method(context, *args, **kwargs)
+
+            call.__name__, call.__qualname__, call.__doc__ = method.__name__, method.__qualname__, method.__doc__
+            return call
+
+        def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+            context = original_new(cls, *args, **kwargs)
+            attach(context)
             return context
 
         def set_callback(context: Any, callback: Callable[..., Any] | None) -> None:
@@ -187,6 +257,8 @@ class Recorder:
         new.__doc__, new.__qualname__, new.__module__ = original_new.__doc__, "SSLContext.__new__", "ssl"
         ssl.SSLContext._msg_callback = property(own.fget, set_callback, doc=own.__doc__)
         ssl.SSLContext.__new__ = new
+        for name in ("wrap_socket", "wrap_bio"):
+            setattr(ssl.SSLContext, name, attaching(getattr(ssl.SSLContext, name)))
 
     def _probe(self, ssl: Any) -> None:
         """Start a handshake that goes nowhere and require that its ClientHello was handed to us."""
@@ -285,6 +357,19 @@ def _program_name() -> str:
     return "python" if name in ("", "-c", "-m", "-") else name
 
 
+def _started_name(event: str, arguments: tuple[Any, ...]) -> str:
+    """Name a program that is started, without its arguments."""
+    place = STARTS[event]
+    if place < 0:
+        return "a shell"
+    path = arguments[place]
+    if path is None:  # subprocess.Popen without `executable`
+        path = arguments[1] if isinstance(arguments[1], (str, bytes)) else arguments[1][0]
+        if isinstance(arguments[1], (str, bytes)):
+            path = path.split()[0]
+    return os.path.basename(os.fsdecode(path))
+
+
 def _address(address: Any) -> str | None:
     """Write a socket address as `ip:port` or `[ip6]:port`; None for anything without a port."""
     if not isinstance(address, tuple) or len(address) < 2:
@@ -293,32 +378,34 @@ def _address(address: Any) -> str | None:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
-class _SslWatch:
-    """A meta path finder that waits for `ssl`: programs without TLS pay for one string comparison an import."""
+class _Watch:
+    """A meta path finder that waits for a few modules: programs without TLS pay for one look-up an import."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+        self.after: dict[str, Callable[[types.ModuleType], None]] = {"ssl": recorder.install}
+        self.after.update(dict.fromkeys(STACKS_IN_USE, recorder.watch_use))
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Find `ssl` as the other finders would and have its loader call the recorder afterwards."""
-        if name != "ssl":
+        """Find a module as the other finders would, and have its loader call the recorder afterwards."""
+        after = self.after.get(name)
+        if after is None:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = None if finder is self or find is None else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _SslLoader(spec.loader, self.recorder)  # type: ignore[assignment]
+                    spec.loader = _Loader(spec.loader, after)  # type: ignore[assignment]
                 return spec
         return None
 
 
-class _SslLoader:
-    """Loads `ssl` by its own loader, leaves that one in the module, and installs the recorder."""
+class _Loader:
+    """Loads a module by its own loader, leaves that one in the module, and calls the recorder."""
 
-    def __init__(self, loader: Any, recorder: Recorder) -> None:
+    def __init__(self, loader: Any, after: Callable[[types.ModuleType], None]) -> None:
         self.loader = loader
-        self.recorder = recorder
+        self.after = after
 
     def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
         """Create the module as its own loader does."""
@@ -331,7 +418,7 @@ class _SslLoader:
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
         self.loader.exec_module(module)
-        self.recorder.install(module)
+        self.after(module)
 
 
 def start(folder: str) -> None:
@@ -345,7 +432,7 @@ def start(folder: str) -> None:
     atexit.register(recorder.write_exit)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=recorder.after_fork)
+    sys.addaudithook(recorder.audit)
     if "ssl" in sys.modules:
         recorder.install(sys.modules["ssl"])
-    else:
-        sys.meta_path.insert(0, _SslWatch(recorder))
+    sys.meta_path.insert(0, _Watch(recorder))

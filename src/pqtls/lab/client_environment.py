@@ -19,7 +19,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
 def lab_client_environment(
-    ca_bundle: Path, proxy_port: int, dial_port: int, home: Path, base: Mapping[str, str] | None = None
+    ca_bundle: Path, proxy_port: int | None, dial_port: int | None, home: Path, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Return the whole environment for a client in the lab.
 
@@ -28,8 +28,10 @@ def lab_client_environment(
 
     Args:
         ca_bundle: The lab's authority, PEM.
-        proxy_port: Port on loopback of a CONNECT proxy, for clients that honour a proxy variable.
-        dial_port: Port on loopback that leads to the server, for clients that don't (PQTLS_DIAL).
+        proxy_port: Port on loopback of a CONNECT proxy, for clients that honour a proxy variable;
+            None where names lead to the server by themselves.
+        dial_port: Port on loopback that leads to the server, for clients that don't (PQTLS_DIAL);
+            None likewise.
         home: Private folder, for HOME.
         base: Environment that PATH, LANG, LC_ALL, TMPDIR and such are taken from, None for this
             process's own. PATH must lead to `aws` where that is needed.
@@ -40,8 +42,9 @@ def lab_client_environment(
     base = os.environ if base is None else base
     environment = {name: base[name] for name in _KEPT if name in base}
     environment["HOME"] = str(home)
-    environment["PQTLS_DIAL"] = f"{LOOPBACK}:{dial_port}"
-    for name in _PROXY_VARIABLES:
+    if dial_port is not None:
+        environment["PQTLS_DIAL"] = f"{LOOPBACK}:{dial_port}"
+    for name in _PROXY_VARIABLES if proxy_port is not None else ():
         # Both spellings: some libraries prefer one, some know only the other.
         environment[name] = environment[name.lower()] = f"http://{LOOPBACK}:{proxy_port}"
     environment.update(dict.fromkeys(_CA_VARIABLES, str(ca_bundle)))

@@ -1,4 +1,4 @@
-"""One TLS listener on loopback that serves a WSGI application and counts what reaches it."""
+"""One TLS listener that serves a WSGI application and counts what reaches it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from pqtls.lab.messages import ListenerStats
-from pqtls.lab.names import LOOPBACK
 
 if TYPE_CHECKING:
     import socket
@@ -48,7 +47,7 @@ class TlsListener(socketserver.ThreadingTCPServer):
         self._tls = _make_context(plan)
         self._lock = threading.Lock()
         self._stats = ListenerStats(accepted=0, handshakes=0, requests=0)
-        super().__init__((LOOPBACK, 0), _RequestHandler)
+        super().__init__((plan.address, plan.port), _RequestHandler)
         thread = threading.Thread(target=self.serve_forever, name=plan.name, daemon=True)
         thread.start()
 

@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pqtls.lab.names import LOOPBACK
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,6 +29,8 @@ class ListenerPlan:
         name: What it is called.
         chain: Path of its PEM certificate chain.
         key: Path of its PEM private key.
+        address: IP address to listen at.
+        port: TCP port, 0 for any free one.
         minimum_version: Oldest TLS version, None to leave OpenSSL's configuration alone.
         maximum_version: Newest TLS version, None to leave OpenSSL's configuration alone.
     """
@@ -34,6 +38,8 @@ class ListenerPlan:
     name: ListenerName
     chain: str
     key: str
+    address: str = LOOPBACK
+    port: int = 0
     minimum_version: TlsVersion | None = None
     maximum_version: TlsVersion | None = None
 

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from pqtls.errors import BugError
 from pqtls.lab.ca import LabCA
@@ -20,7 +20,7 @@ from pqtls.lab.messages import STATS_REQUEST, ListenerName, ListenerPlan, Listen
 from pqtls.lab.names import LAB_NAMES, LOOPBACK, WRONG_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pqtls.lab.ca import ServerCertificate
     from pqtls.lab.messages import TlsVersion
@@ -48,7 +48,11 @@ class LabServers:
             (OPENSSL_CONF) of the servers are decided there.
         minimum_version: Oldest TLS version they accept, None for OpenSSL's own.
         maximum_version: Newest TLS version they accept, None for OpenSSL's own.
+        addresses: Where each listens; None for loopback at any free ports.
+        wrap: Turns the child's command line into one that starts it elsewhere, in the same process.
     """
+
+    LISTENERS: ClassVar[tuple[ListenerName, ...]] = ("good", "wrong-name", "wrong-ca")
 
     def __init__(
         self,
@@ -58,9 +62,13 @@ class LabServers:
         *,
         minimum_version: TlsVersion | None = None,
         maximum_version: TlsVersion | None = None,
+        addresses: Mapping[ListenerName, Address] | None = None,
+        wrap: Callable[[list[str]], list[str]] | None = None,
     ) -> None:
         self._ca = ca
-        self._command = [str(python), "-m", "pqtls.lab.serve"]
+        command = [str(python), "-m", "pqtls.lab.serve"]
+        self._command = command if wrap is None else wrap(command)
+        self._addresses = dict(addresses or {})
         self._environment = dict(environment)
         self._versions: tuple[TlsVersion | None, TlsVersion | None] = (minimum_version, maximum_version)
         self._stack = ExitStack()
@@ -98,7 +106,7 @@ class LabServers:
         Args:
             name: Which one.
         """
-        return LOOPBACK, self._ports[name]
+        return self._place(name)[0], self._ports[name]
 
     def stats(self) -> dict[ListenerName, ListenerStats]:
         """Return what each listener has seen so far; safe to call from several threads.
@@ -115,6 +123,9 @@ class LabServers:
         """Process ID of the child."""
         return self._child.pid
 
+    def _place(self, name: ListenerName) -> Address:
+        return self._addresses.get(name, (LOOPBACK, 0))
+
     def _plan_listeners(self, folder: Path) -> tuple[ListenerPlan, ...]:
         stranger = LabCA(folder / "stranger", name="pqtls lab, trusted by nobody")
         certificates: dict[ListenerName, ServerCertificate] = {
@@ -123,7 +134,8 @@ class LabServers:
             "wrong-ca": stranger.issue(*LAB_NAMES),
         }
         return tuple(
-            ListenerPlan(name, str(each.chain), str(each.key), *self._versions) for name, each in certificates.items()
+            ListenerPlan(name, str(each.chain), str(each.key), *self._place(name), *self._versions)
+            for name, each in certificates.items()
         )
 
 

@@ -66,8 +66,22 @@ class LiveCapture:
         self._kernel_drops = 0
         self._lock = threading.Lock()
 
+    @classmethod
+    def adopt(cls, bound: socket.socket, *, check_checksums: bool = True) -> LiveCapture:
+        """Make a capture that reads a packet socket bound by another process, in its network namespace.
+
+        Args:
+            bound: The socket; closed with the capture.
+            check_checksums: See `PacketTracker`.
+        """
+        source = PacketSocket.adopt(bound)
+        capture = cls(source.interface, check_checksums=check_checksums)
+        capture._socket = source
+        return capture
+
     def __enter__(self) -> LiveCapture:
-        self._socket = PacketSocket(self.interface)
+        if self._socket is None:
+            self._socket = PacketSocket(self.interface)
         self._link_type = self._socket.link_type
         self._wake_reader, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, args=(self._socket,), name="pqtls-capture", daemon=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pqtls.evidence import Finding, judge
+from pqtls.observe.names import normalize_host
 from pqtls.wire.codepoints import alert_name, cipher_suite_name, signature_scheme_name, version_name
 from pqtls.wire.facts import ClientHelloFacts, Handshake
 from pqtls.wire.groups import group_name
@@ -52,7 +53,8 @@ class Observation:
     @property
     def host(self) -> str | None:
         """The host name that the client asked for; None without one, or where ECH hides the real one."""
-        return None if self.handshake.ech else self.handshake.sni
+        sni = self.handshake.sni
+        return None if self.handshake.ech or sni is None else normalize_host(sni)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as `pqtls/observation/1`, with names in place of code points."""

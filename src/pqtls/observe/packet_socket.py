@@ -68,10 +68,28 @@ class PacketSocket:
             self._socket.close()
             raise
 
+    @classmethod
+    def adopt(cls, bound: socket.socket) -> PacketSocket:
+        """Take over a packet socket that another process bound to an interface of its own network namespace.
+
+        Args:
+            bound: The socket; closed with this object.
+        """
+        self = cls.__new__(cls)
+        self.interface = str(bound.getsockname()[0])
+        self._buffer = bytearray(MAX_PACKET_BYTES)
+        self._received = self._dropped = 0
+        self._socket = bound
+        self._set_up(self.interface, bound.getsockname()[3])
+        return self
+
     def _open(self, interface: str) -> None:
+        self._socket.bind((interface, 0))  # no packets yet: none may arrive before the filter stands
+        self._set_up(interface, self._socket.getsockname()[3])
+        self._socket.bind((interface, _ETH_P_ALL))
+
+    def _set_up(self, interface: str, hardware: int) -> None:
         own = self._socket
-        own.bind((interface, 0))  # no packets yet: none may arrive before the filter stands
-        hardware = own.getsockname()[3]
         self.link_type = _link_type(interface, hardware)
         _attach_filter(own, build_filter(self.link_type, skip_outgoing=hardware == _ARPHRD_LOOPBACK))
         own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -80,7 +98,6 @@ class PacketSocket:
         except PermissionError:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         own.setblocking(False)
-        own.bind((interface, _ETH_P_ALL))
 
     def fileno(self) -> int:
         """Return the descriptor, to wait for packets."""

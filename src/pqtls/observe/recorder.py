@@ -40,8 +40,10 @@ class ProcessRecord:
         name: Name of the program, "" if it never imported `ssl`.
         openssl: OPENSSL_VERSION that it ran with, "" if it never imported `ssl`.
         blind_because: Why its handshakes could not be seen; "" if they could.
-        other_stacks: Other TLS stacks that it had loaded: their handshakes are not visible here.
-        ended_normally: It wrote its last line; without it the other stacks are not known.
+        other_stacks: Other TLS stacks that it used or, of most, had loaded: their handshakes are not visible here.
+        started_programs: Names of the programs that it started.
+        is_forked: It is a fork of another recorded process, not a program that was started.
+        ended_normally: It wrote its last line.
         lost_lines: Lines that it could not write, or that could not be read.
     """
 
@@ -52,6 +54,8 @@ class ProcessRecord:
     openssl: str
     blind_because: str
     other_stacks: tuple[str, ...]
+    started_programs: tuple[str, ...]
+    is_forked: bool
     ended_normally: bool
     lost_lines: int
 
@@ -83,9 +87,19 @@ class Recording:
             if process.blind_because:
                 spots.append(f"not visible here: {who}: {process.blind_because}")
             spots.extend(f"not visible here: {who} loaded {stack}" for stack in process.other_stacks)
+            if len(process.started_programs) > self._recorded_children(process):
+                names = ", ".join(dict.fromkeys(process.started_programs))
+                spots.append(f"not visible here: {who} started {names}, and not all of it was watched")
             if process.lost_lines:
                 spots.append(f"not visible here: {who} lost {process.lost_lines} lines of its record")
         return tuple(spots)
+
+    def _recorded_children(self, parent: ProcessRecord) -> int:
+        """Count the recorded programs that a process started, or that it became (os.exec)."""
+        return sum(
+            not each.is_forked and each is not parent and parent.pid in (each.parent_pid, each.pid)
+            for each in self.processes
+        )
 
 
 class RecorderFolder:
@@ -177,7 +191,9 @@ class _ProcessReader:
     name: str = ""
     openssl: str = ""
     blind_because: str = ""
-    other_stacks: tuple[str, ...] = ()
+    other_stacks: list[str] = field(default_factory=list)
+    started_programs: list[str] = field(default_factory=list)
+    is_forked: bool = False
     ended_normally: bool = False
     lost_lines: int = 0
     connections: list[_Connection] = field(default_factory=list)
@@ -196,6 +212,7 @@ class _ProcessReader:
         if event == "start":
             self.has_started = True
             self.pid, self.parent_pid, self.python = int(line["pid"]), int(line["ppid"]), str(line["python"])
+            self.is_forked = bool(line["forked"])
         elif event == "ready":
             self.openssl, self.name = str(line["openssl"]), str(line["name"])
         elif event == "blind":
@@ -204,7 +221,10 @@ class _ProcessReader:
             self.lost_lines += int(line["n"])
         elif event == "exit":
             self.ended_normally = True
-            self.other_stacks = tuple(str(stack) for stack in line["stacks"])
+        elif event == "stack":
+            self.other_stacks.append(str(line["name"]))
+        elif event == "child":
+            self.started_programs.append(str(line["name"]))
         elif event == "msg":
             self._take_message(line, bytes.fromhex(line["b"]))
         elif event == "type":
@@ -217,14 +237,11 @@ class _ProcessReader:
     def _take_message(self, line: dict[str, Any], message: bytes) -> None:
         number = int(line["c"])
         if line.get("role") in ("client", "server"):
-            connection = _Connection(
-                HandshakeTracker(),
-                line["role"],
-                int(line["t"]),
-                str(line["name"]),
-                line["local"],
-                line["peer"],
-            )
+            local, peer = (None if line[key] is None else str(line[key]) for key in ("local", "peer"))
+            started_ns = int(line["t"])
+            if not 0 <= started_ns < 1 << 62:
+                raise ValueError(started_ns)
+            connection = _Connection(HandshakeTracker(), line["role"], started_ns, str(line["name"]), local, peer)
             self.current[number] = connection
             self.connections.append(connection)
             self.name = self.name or connection.name
@@ -245,7 +262,9 @@ class _ProcessReader:
             self.name,
             self.openssl,
             self.blind_because,
-            self.other_stacks,
+            tuple(self.other_stacks),
+            tuple(self.started_programs),
+            self.is_forked,
             self.ended_normally,
             self.lost_lines,
         )

@@ -131,11 +131,11 @@ def is_intact(folder: Path) -> bool:
         obstacle = find_own_obstacle(folder)
         if obstacle:
             raise UsageError(f"{obstacle}; a graft there is not safe to load.", f"Look into it, then remove {folder}.")
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name in (LIBSSL, LIBCRYPTO, MANIFEST):
             obstacle = find_own_obstacle(folder / name)
             if obstacle:
                 raise UsageError(f"{obstacle}; it is not safe to load.", f"Look into it, then remove {folder}.")
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (LIBSSL, LIBCRYPTO)}
         return bool(manifest["schema"] == SCHEMA and manifest["files"] == hashes and manifest["key"] == folder.name)
     except (OSError, ValueError, KeyError, TypeError):

@@ -65,7 +65,9 @@ def parse_groups(groups: str) -> GroupList:
         raise UsageError(f"{groups!r} is not a list of groups.", "Write it as X25519MLKEM768:x25519.")
     found: dict[str, set[int]] = {"required": set(), "optional": set(), "removed": set()}
     has_default = False
-    for token in filter(None, (part.strip() for part in re.split("[:/]", groups))):
+    for token in (part.strip() for part in re.split("[:/]", groups)):
+        if not token:
+            raise UsageError(f"{groups!r} has an empty place in it.", "Write it as X25519MLKEM768:x25519.")
         name = token.lstrip("*?-")
         marks = token[: len(token) - len(name)]
         if name.upper() == "DEFAULT":

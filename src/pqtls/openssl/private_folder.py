@@ -43,6 +43,8 @@ def make_private_folder(folder: Path) -> Path:
     Raises:
         UsageError: It cannot be created, is not ours, or it or a folder above it is writable by others.
     """
+    if any(separator in str(folder) for separator in ":;"):
+        raise UsageError(f"{folder} has a separator of LD_LIBRARY_PATH in its name.", _NEXT_STEP)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         resolved = folder.resolve(strict=True)
@@ -70,6 +72,8 @@ def find_own_obstacle(path: Path, *, is_strict: bool = True) -> str:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return f"{path} is a symbolic link"
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return f"{path} is neither a file nor a folder"
     if status.st_uid != os.geteuid():
         return f"{path} belongs to user id {status.st_uid}, not to {os.geteuid()}"
     forbidden = 0o077 if is_strict and stat.S_ISDIR(status.st_mode) else 0o022

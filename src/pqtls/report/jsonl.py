@@ -56,6 +56,7 @@ def case_to_json(case: CaseResult, *, is_control: bool = False) -> dict[str, Any
             if case.is_allowed(connection)
         ],
         "not_visible_here": list(case.blind_spots),
+        "notes": list(case.notes),
         "disagreements": list(case.disagreements),
         "refusals": [
             {

@@ -55,6 +55,7 @@ class CaseResult:
         connections: Every TLS connection that a witness saw.
         allowed: Host name to reason: hosts that may be classical.
         blind_spots: What was not visible here, as sentences.
+        notes: What one witness did not see but the other did, as sentences; they take nothing from the verdict.
         disagreements: Facts on which the witnesses differ, as sentences.
         refusals: The certificate controls that belong to this client.
     """
@@ -67,6 +68,7 @@ class CaseResult:
     connections: tuple[Observation, ...]
     allowed: dict[str, str] = field(default_factory=dict)
     blind_spots: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 

@@ -96,7 +96,8 @@ def _describe_choice(handshake: Handshake) -> str:
 
 def _describe_sizes(handshake: Handshake) -> str:
     sizes = " + ".join(f"{hello.size_bytes:,}" for hello in handshake.client_hellos)
-    parts = [f"ClientHello {sizes} B"] if sizes else []
+    segments = " + ".join(str(hello.segments) for hello in handshake.client_hellos if hello.segments)
+    parts = [f"ClientHello {sizes} B" + (f" in {segments} segments" if segments else "")] if sizes else []
     if handshake.server_hello is not None:
         parts.append(f"ServerHello {handshake.server_hello.size_bytes:,} B")
     if handshake.handshake_ms is not None:
@@ -153,6 +154,7 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
         for each in case.refusals
         if not each.was_refused
     ]
+    lines += [[("   . ", "dim"), (clean_text(text), "dim")] for text in case.notes]
     if not case.got_its_answer:
         lines += [[("   | ", "dim"), (clean_text(text), "dim")] for text in case.output.splitlines()[-3:]]
     return lines

@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pqtls.errors import BugError
-from pqtls.lab.client_environment import lab_client_environment
-from pqtls.lab.names import AWS_HOSTS
 from pqtls.observe.observation import Observation, find_disagreements, merge
 from pqtls.observe.recorder import RecorderFolder
-from pqtls.observe.relay import RelayWitness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pqtls.lab.ca import LabCA
-    from pqtls.lab.router import Router
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
+    from pqtls.suite.network import Network
     from pqtls.suite.process import Finished, ProcessGroups
 
 
@@ -34,22 +30,22 @@ class ClientRun:
         finished: How it ended.
         connections: Every TLS connection that a witness saw, joined where both did.
         disagreements: Facts on which the witnesses differ, as sentences.
-        blind_spots: What was not visible here, as sentences.
-        refused_hosts: Hosts that it asked the lab's proxy for and that the lab does not have.
+        blind_spots: What no witness can have seen, as sentences.
+        notes: What the recorder did not see, but the witness on the wire did.
     """
 
     finished: Finished
     connections: tuple[Observation, ...]
     disagreements: tuple[str, ...]
     blind_spots: tuple[str, ...]
-    refused_hosts: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Client:
     """Runs cases against the lab.
 
     Args:
-        router: The lab's name router.
+        network: How they reach the lab, with the witness on the way.
         ca: The lab's authority.
         processes: Where processes are started.
         folder: Private folder for their home folders.
@@ -58,9 +54,9 @@ class Client:
     """
 
     def __init__(
-        self, router: Router, ca: LabCA, processes: ProcessGroups, folder: Path, way: Way, timeout_s: float
+        self, network: Network, ca: LabCA, processes: ProcessGroups, folder: Path, way: Way, timeout_s: float
     ) -> None:
-        self._router = router
+        self._network = network
         self._ca = ca
         self._processes = processes
         self._folder = folder
@@ -71,7 +67,15 @@ class Client:
         """Kill every client that still runs, and start no more."""
         self._processes.stop_all()
 
-    def run(self, case: Case, target: tuple[str, int], extra: Mapping[str, str], *, port: int = 0) -> ClientRun:
+    def run(
+        self,
+        case: Case,
+        target: tuple[str, int],
+        extra: Mapping[str, str],
+        *,
+        port: int = 0,
+        pcap_path: Path | None = None,
+    ) -> ClientRun:
         """Run a case once.
 
         Args:
@@ -79,31 +83,34 @@ class Client:
             target: Address of the server that every AWS name leads to.
             extra: More environment, such as OPENSSL_CONF.
             port: Port of its proxy on loopback, 0 for any free one.
+            pcap_path: Where to write its handshakes' packets, None for nowhere.
 
         Raises:
             UsageError: The port is taken.
             BugError: A witness failed.
         """
-        relayed: list[Observation] = []
-
-        def make_witness(client: str, server: str, _host: str) -> RelayWitness:
-            return RelayWitness(client, server, relayed.append)
-
         home = Path(tempfile.mkdtemp(prefix="client-", dir=self._folder))
-        routes = dict.fromkeys(AWS_HOSTS, target)
         with RecorderFolder() as recorder:
-            with self._router.open_entry(routes, dial=target, witness_factory=make_witness, port=port) as entry:
-                environment = lab_client_environment(
-                    ca_bundle=self._ca.bundle, proxy_port=entry.proxy_port, dial_port=entry.dial_port, home=home
-                )
+            with self._network.open_passage(target, port) as passage:
+                environment = passage.environment(self._ca.bundle, home)
                 environment["PATH"] = _scripts_first(environment.get("PATH", ""))
                 environment = recorder.environment(self._way.apply({**environment, **extra}))
-                finished = self._processes.run(_command(case), environment, home, self._timeout_s)
+                finished = self._processes.run(passage.wrap(_command(case)), environment, home, self._timeout_s)
             recording = recorder.read()
-        if entry.witness_errors:
-            raise BugError(f"The relay could not read a connection: {entry.witness_errors[0]!r}.")
-        connections, disagreements = join_witnesses(recording.observations, tuple(relayed))
-        return ClientRun(finished, connections, disagreements, recording.blind_spots, tuple(entry.refused))
+        wire = passage.report()
+        if pcap_path is not None:
+            passage.write_packets(pcap_path)
+        connections, disagreements = join_witnesses(recording.observations, wire.observations)
+        missed = [each for each in connections if each.sources == ("recorder",)]
+        blind_spots = list(wire.blind_spots)
+        blind_spots += [
+            f"the recorder saw a connection to {each.server or each.host} that the wire did not" for each in missed
+        ]
+        blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
+        notes = recording.blind_spots
+        if not self._network.sees_every_program:
+            blind_spots, notes = [*notes, *blind_spots], ()
+        return ClientRun(finished, connections, disagreements, tuple(blind_spots), notes)
 
 
 def _command(case: Case) -> list[str]:
@@ -119,28 +126,32 @@ def _scripts_first(path: str) -> str:
 
 
 def join_witnesses(
-    recorded: tuple[Observation, ...], relayed: tuple[Observation, ...]
+    recorded: tuple[Observation, ...], on_the_wire: tuple[Observation, ...]
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Join what the recorder and the relay saw, connection by connection.
+    """Join what the recorder and the witness on the wire saw, connection by connection.
 
     Args:
         recorded: From inside the process; those of a server's role are left out, being another's connections.
-        relayed: From the wire.
+        on_the_wire: From the relay or the capture.
 
     Returns:
         All connections, each once, and the facts on which the two differ.
     """
     mine = [each for each in recorded if each.role != "server"]
-    by_id = {each.id: each for each in relayed}
+    # A list for each id: two connections with the same random are two connections.
+    by_id: dict[str, list[Observation]] = {}
+    for each in on_the_wire:
+        by_id.setdefault(each.id, []).append(each)
     joined: list[Observation] = []
     disagreements: list[str] = []
     for each in mine:
-        other = by_id.pop(each.id, None)
-        if other is None:
+        others = by_id.get(each.id)
+        if not others:
             joined.append(each)
             continue
+        other = others.pop(0)
         disagreements += [f"{each.host or each.id}: {text}" for text in find_disagreements(each, other)]
         joined.append(merge(each, other))
-    joined += by_id.values()
+    joined += [each for others in by_id.values() for each in others]
     joined.sort(key=lambda each: each.started_ns or 0)
     return tuple(joined), tuple(disagreements)

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pqtls import __version__
+from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
-from pqtls.lab.router import Router
-from pqtls.lab.server import LabServers
 from pqtls.openssl.groups_conf import check_groups, write_groups_conf
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
 from pqtls.suite.case import load_builtin_cases, select_cases
 from pqtls.suite.client import Client, ClientRun
+from pqtls.suite.network import Network, NetworkChoice, open_network
 from pqtls.suite.process import ProcessGroups
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
 
+# What a pcap file begins with, before its first packet (draft-ietf-opsawg-pcap): written once.
+PCAP_HEADER_BYTES = 24
 CONTROL_GROUPS = "x25519"
 CONTROL_CASE = "socket-ssl"
 RefusedServer = Literal["wrong-name", "wrong-ca"]
@@ -52,6 +54,8 @@ class Options:
         allowed: Host to reason, for hosts that may be classical.
         timeout_s: Seconds a client may take.
         port: Port of the first client's proxy on loopback; 0 for any free one.
+        network: How clients reach the lab.
+        pcap_path: Where to write the captured handshakes, None for nowhere.
     """
 
     openssl: str = "auto"
@@ -62,6 +66,8 @@ class Options:
     allowed: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     port: int = 0
+    network: NetworkChoice = "auto"
+    pcap_path: Path | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -97,6 +103,8 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         CannotProveError: No OpenSSL with ML-KEM can be had for the servers, or for the clients as asked.
     """
     began = time.monotonic()
+    if options.pcap_path is not None:
+        _create_private(options.pcap_path)
     cases = select_cases(options.cases)
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
@@ -107,14 +115,23 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         lab = _Lab(stack, folder, servers, python, options)
         client_conf = _groups_conf(options.groups, folder / "clients", clients, python)
         control_conf = _groups_conf(CONTROL_GROUPS, folder / "control", clients, python)
-        setting = _describe(options, python, clients, servers)
+        setting = _describe(options, python, clients, servers, lab.network.witnesses)
         listener.setting_known(setting)
-        client = Client(lab.router, lab.ca, stack.enter_context(ProcessGroups()), folder, clients, options.timeout_s)
-        results, control = _Run(options, lab, client, listener, client_conf).run(cases, control_conf)
+        client = Client(lab.network, lab.ca, stack.enter_context(ProcessGroups()), folder, clients, options.timeout_s)
+        results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)
     return SuiteReport(setting, tuple(results), control, time.monotonic() - began)
 
 
-def _describe(options: Options, python: Interpreter, clients: Way, servers: Way) -> Setting:
+def _create_private(path: Path) -> None:
+    """Make an empty file that only its owner may read, in place of what was there."""
+    try:
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _describe(options: Options, python: Interpreter, clients: Way, servers: Way, witnesses: str) -> Setting:
     return Setting(
         pqtls=__version__,
         python=python.version,
@@ -125,7 +142,7 @@ def _describe(options: Options, python: Interpreter, clients: Way, servers: Way)
         servers=f"{servers.openssl_version} ({servers.kind})",
         client_groups=options.groups,
         server_groups=options.server_groups,
-        witnesses="the recorder inside each client and the relay on loopback; they must agree on every connection",
+        witnesses=witnesses,
     )
 
 
@@ -147,24 +164,27 @@ def _bare_environment() -> dict[str, str]:
 
 
 class _Lab:
-    """The lab's parts: the authority, the servers under test, and one plain server for the control."""
+    """The lab's parts: the authority, the network, the servers under test, and plain ones for the control."""
 
     def __init__(self, stack: ExitStack, folder: Path, way: Way, python: Interpreter, options: Options) -> None:
         self.ca = LabCA(folder / "ca")
         environment = way.apply(_bare_environment())
         held = {**environment, **_groups_conf(options.server_groups, folder / "servers", way, python)}
-        self.servers = stack.enter_context(LabServers(self.ca, sys.executable, held))
+        self.network: Network = open_network(options.network, stack, max(2, os.cpu_count() or 2))
+        self.servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, held))
         self.control_servers = self.servers
         if options.server_groups:
-            self.control_servers = stack.enter_context(LabServers(self.ca, sys.executable, environment))
-        self.router = stack.enter_context(Router())
+            self.control_servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, environment))
 
 
 class _Run:
     """Runs clients, several at once, and tells the listener in the suite's order."""
 
-    def __init__(self, options: Options, lab: _Lab, client: Client, listener: Listener, conf: dict[str, str]) -> None:
+    def __init__(
+        self, options: Options, lab: _Lab, client: Client, listener: Listener, conf: dict[str, str], folder: Path
+    ) -> None:
         self._options = options
+        self._folder = folder
         self._lab = lab
         self._client = client
         self._listener = listener
@@ -173,7 +193,7 @@ class _Run:
         self._running: list[str] = []
 
     def run(self, cases: Sequence[Case], control_conf: dict[str, str]) -> tuple[list[CaseResult], CaseResult]:
-        """Run every case with its certificate controls, and the negative control, two or more at a time.
+        """Run every case with its certificate controls, and the negative control.
 
         Args:
             cases: The cases.
@@ -183,7 +203,7 @@ class _Run:
             The cases' results in their order, and the control's.
         """
         results: list[CaseResult] = []
-        with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+        with ThreadPoolExecutor(max_workers=self._lab.network.parallel_clients) as pool:
             futures = [pool.submit(self._case, case, number) for number, case in enumerate(cases)]
             control = pool.submit(self._control, control_conf)
             try:
@@ -221,10 +241,24 @@ class _Run:
 
     def _case(self, case: Case, number: int) -> CaseResult:
         port = self._options.port if number == 0 else 0
-        with self._shown(case.title):
-            run = self._client.run(case, self._lab.servers.address("good"), self._conf, port=port)
+        with self._shown(case.title), self._packets() as pcap_path:
+            target = self._lab.servers.address("good")
+            run = self._client.run(case, target, self._conf, port=port, pcap_path=pcap_path)
             refusals = tuple(self._refusal(case, server) for server in REFUSED_SERVERS)
         return self._result(case, run, self._options.allowed, refusals)
+
+    @contextmanager
+    def _packets(self) -> Iterator[Path | None]:
+        """Add the packets that are written meanwhile to the capture file that was asked for, if one was."""
+        wanted = self._options.pcap_path
+        if wanted is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="packets-", dir=self._folder) as folder:
+            part = Path(folder) / "part.pcap"
+            yield part
+            with wanted.open("ab") as file:
+                file.write(part.read_bytes()[PCAP_HEADER_BYTES if file.tell() else 0 :])
 
     def _refusal(self, case: Case, server: RefusedServer) -> Refusal:
         before = self._lab.servers.stats()[server].requests
@@ -240,17 +274,16 @@ class _Run:
         return self._result(case, run, {}, ())
 
     def _result(self, case: Case, run: ClientRun, allowed: dict[str, str], refusals: tuple[Refusal, ...]) -> CaseResult:
-        refused = [f"asked for {host}, which the lab does not have" for host in run.refused_hosts]
-        output = "\n".join([run.finished.output, *refused]).strip()
         return CaseResult(
             name=case.name,
             title=case.title,
             exit_code=run.finished.exit_code,
             seconds=run.finished.seconds,
-            output=output,
+            output=run.finished.output,
             connections=run.connections,
             allowed=allowed,
             blind_spots=run.blind_spots,
+            notes=run.notes,
             disagreements=run.disagreements,
             refusals=refusals,
         )

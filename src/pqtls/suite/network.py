@@ -1,0 +1,230 @@
+"""How a client of the suite reaches the lab, and the witness on that way: by a router, or by a network of its own.
+
+Either carries the real AWS names to the lab's servers, and to nothing else, and reads every connection from its
+bytes on the way, whatever the client believes.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pqtls.errors import BugError, CannotProveError, PqtlsError, UsageError
+from pqtls.lab.client_environment import lab_client_environment
+from pqtls.lab.names import AWS_HOSTS
+from pqtls.lab.namespace import NamespacedLab
+from pqtls.lab.router import Router
+from pqtls.lab.server import LabServers
+from pqtls.observe.capture import LiveCapture
+from pqtls.observe.relay import RelayWitness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from pqtls.lab.ca import LabCA
+    from pqtls.lab.names import Address
+    from pqtls.observe.observation import Observation
+
+NetworkChoice = Literal["auto", "namespaces", "router"]
+
+
+@dataclass(frozen=True, slots=True)
+class WireReport:
+    """What the witness on the way saw of one client.
+
+    Attributes:
+        observations: Every TLS connection that passed.
+        blind_spots: What it could not see, as sentences.
+        refused_hosts: Hosts that the client asked for and that the lab does not have.
+    """
+
+    observations: tuple[Observation, ...]
+    blind_spots: tuple[str, ...] = ()
+    refused_hosts: tuple[str, ...] = ()
+
+
+class Passage(Protocol):
+    """One client's way to one server, while it is open."""
+
+    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
+        """Return the client's whole environment, but for the OpenSSL."""
+
+    def wrap(self, arguments: Sequence[str]) -> list[str]:
+        """Return the command line that starts a client on this way."""
+
+    def report(self) -> WireReport:
+        """Return what the witness saw; for after the passage is closed."""
+
+    def write_packets(self, path: Path) -> None:
+        """Write the packets of the handshakes as a pcap file; for after the passage is closed.
+
+        Raises:
+            UsageError: This witness sees no packets, or the file cannot be written.
+        """
+
+
+class Network(Protocol):
+    """How clients reach the lab's servers.
+
+    Attributes:
+        witnesses: Who looks at the connections, as a sentence.
+        parallel_clients: How many clients may be under way at once.
+        sees_every_program: Its witness sees the connections of every program, not only of those that honour a
+            proxy variable.
+    """
+
+    witnesses: str
+    parallel_clients: int
+    sees_every_program: bool
+
+    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+        """Return servers that clients can reach, not yet started."""
+
+    def open_passage(self, target: Address, port: int = 0) -> AbstractContextManager[Passage]:
+        """Open one client's way to a server."""
+
+
+class RouterNetwork:
+    """Loopback, with the names carried by a CONNECT proxy and a dial port; the relay is the witness.
+
+    Args:
+        router: The running router.
+        why: Why not a network of its own, as a clause; "" if it was chosen.
+        parallel_clients: How many clients may be under way at once.
+    """
+
+    sees_every_program = False
+
+    def __init__(self, router: Router, why: str, parallel_clients: int) -> None:
+        self._router = router
+        self.parallel_clients = parallel_clients
+        because = f" ({why})" if why else ""
+        self.witnesses = f"the recorder inside each client, and the relay on loopback{because}; they must agree"
+
+    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+        """Return servers on loopback, at any free ports."""
+        return LabServers(ca, python, environment)
+
+    @contextmanager
+    def open_passage(self, target: Address, port: int = 0) -> Iterator[Passage]:
+        """Open a proxy port and a dial port that lead to a server.
+
+        Args:
+            target: The server's address.
+            port: Of the proxy on loopback, 0 for any free one.
+
+        Raises:
+            UsageError: The port is taken.
+        """
+        passage = _RouterPassage()
+        routes = dict.fromkeys(AWS_HOSTS, target)
+        with self._router.open_entry(routes, dial=target, witness_factory=passage.witness, port=port) as entry:
+            passage.ports = (entry.proxy_port, entry.dial_port)
+            yield passage
+        if entry.witness_errors:
+            raise BugError(f"The relay could not read a connection: {entry.witness_errors[0]!r}.")
+        passage.refused = tuple(entry.refused)
+
+
+class _RouterPassage:
+    def __init__(self) -> None:
+        self.ports = (0, 0)
+        self.refused: tuple[str, ...] = ()
+        self._seen: list[Observation] = []
+
+    def witness(self, client: str, server: str, _host: str) -> RelayWitness:
+        return RelayWitness(client, server, self._seen.append)
+
+    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
+        return lab_client_environment(ca_bundle, *self.ports, home)
+
+    def wrap(self, arguments: Sequence[str]) -> list[str]:
+        return list(arguments)
+
+    def report(self) -> WireReport:
+        return WireReport(tuple(self._seen), refused_hosts=self.refused)
+
+    def write_packets(self, path: Path) -> None:
+        raise UsageError(f"{path}: the relay sees no packets.", "A packet capture needs --network namespaces.")
+
+
+class NamespaceNetwork:
+    """A network of the lab's own: real names, port 443, no proxy; a capture of its packets is the witness.
+
+    Clients run one after the other, so that every packet belongs to one of them.
+
+    Args:
+        lab: The namespaces.
+    """
+
+    witnesses = "the recorder inside each client, and a capture of the packets; they must agree"
+    parallel_clients = 1
+    sees_every_program = True
+
+    def __init__(self, lab: NamespacedLab) -> None:
+        self._lab = lab
+        self._free_addresses = iter(lab.server_addresses)
+
+    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+        """Return servers at port 443 of addresses of their own."""
+        addresses = {name: (next(self._free_addresses), 443) for name in LabServers.LISTENERS}
+        return LabServers(
+            ca, python, environment, addresses=addresses, wrap=lambda command: self._lab.wrap(command, side="server")
+        )
+
+    @contextmanager
+    def open_passage(self, target: Address, port: int = 0) -> Iterator[Passage]:
+        """Capture everything, and lead the AWS names to a server.
+
+        Args:
+            target: The server's address; its port is 443.
+            port: Of no use here.
+        """
+        _ = port
+        with LiveCapture.adopt(self._lab.open_capture_socket()) as capture:
+            yield _NamespacePassage(self._lab, target[0], capture)
+
+
+class _NamespacePassage:
+    def __init__(self, lab: NamespacedLab, address: str, capture: LiveCapture) -> None:
+        self._lab = lab
+        self._hosts = dict.fromkeys(AWS_HOSTS, address)
+        self.capture = capture
+
+    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
+        return lab_client_environment(ca_bundle, None, None, home)
+
+    def wrap(self, arguments: Sequence[str]) -> list[str]:
+        return self._lab.wrap(arguments, hosts=self._hosts)
+
+    def report(self) -> WireReport:
+        report = self.capture.report
+        return WireReport(report.observations, report.blind_spots)
+
+    def write_packets(self, path: Path) -> None:
+        self.capture.write_pcap(path)
+
+
+def open_network(choice: NetworkChoice, stack: ExitStack, parallel_clients: int) -> Network:
+    """Make a network for the lab.
+
+    Args:
+        choice: "auto" takes namespaces where their whole set-up succeeds, else the router.
+        stack: What closes it.
+        parallel_clients: How many clients the router may carry at once.
+
+    Raises:
+        CannotProveError: Namespaces were asked for, and the system does not allow them.
+    """
+    why = ""
+    if choice != "router":
+        try:
+            return NamespaceNetwork(stack.enter_context(NamespacedLab()))
+        except PqtlsError as error:
+            if choice == "namespaces":
+                raise CannotProveError(error.message, error.next_step or "Use --network router.") from error
+            why = f"no network of its own here: {error.message.rstrip('.')}"
+    return RouterNetwork(stack.enter_context(Router()), why, parallel_clients)
