@@ -44,7 +44,7 @@ class Run:
     def __init__(self, tmp_path: Path, *arguments: str) -> None:
         self.json_path = tmp_path / "lines.jsonl"
         done = subprocess.run(
-            command(*arguments, "--json", str(self.json_path)),
+            command("--network", "router", *arguments, "--json", str(self.json_path)),
             env=bare_environment(tmp_path),
             capture_output=True,
             text=True,

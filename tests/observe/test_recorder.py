@@ -259,6 +259,77 @@ class TestSaysWhatIsNotVisible:
         )
         assert len(recording.observations) == 1
 
+    def test_another_tls_stack_is_told_even_if_the_process_ends_at_once(
+        self, server: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "pycurl.py").write_text("")
+        script = CLIENT + "import pycurl\nconnect()\nos._exit(0)"
+        recording, _ = run(script, {**server, "PYTHONPATH": str(tmp_path)})
+        assert "loaded pycurl" in recording.blind_spots[0]
+
+    def test_a_stack_that_is_loaded_but_not_used_is_none(self, server: dict[str, str], tmp_path: Path) -> None:
+        """botocore loads pyOpenSSL where it is installed, and does not use it."""
+        (tmp_path / "OpenSSL").mkdir()
+        (tmp_path / "OpenSSL" / "__init__.py").write_text("")
+        (tmp_path / "OpenSSL" / "SSL.py").write_text(
+            "class Connection:\n    def __init__(self, context): self.context = context\n"
+        )
+        environment = {**server, "PYTHONPATH": str(tmp_path)}
+        loaded, _ = run(CLIENT + "import OpenSSL.SSL\nconnect()", environment)
+        assert loaded.blind_spots == ()
+        used = CLIENT + "import OpenSSL.SSL\nassert OpenSSL.SSL.Connection(5).context == 5\nconnect()\nos._exit(0)"
+        recording, _ = run(used, environment)
+        assert "loaded pyOpenSSL" in recording.blind_spots[0]
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "import subprocess; subprocess.run([sys.executable, '-I', '-c', 'pass'], check=True)",
+            "import subprocess; subprocess.run(['true', 'secret'], check=True)",
+            "import subprocess; subprocess.run('true secret', shell=True, check=True)",
+            "import subprocess; subprocess.run([sys.executable, '-c', 'pass'], env={}, check=True)",
+            "os.system('true secret')",
+            "os.waitpid(os.posix_spawn('/bin/true', ['true', 'secret'], {}), 0)",
+            "pid = os.fork()\nif not pid: os.execv('/bin/true', ['true', 'secret'])\nos.waitpid(pid, 0)",
+        ],
+    )
+    def test_a_program_that_is_started_and_not_watched(self, server: dict[str, str], start: str) -> None:
+        with RecorderFolder() as recorder:
+            script = CLIENT + "connect()\n" + start
+            subprocess.run(
+                [sys.executable, "-c", script], env=recorder.environment(server), capture_output=True, check=True
+            )
+            recording = recorder.read()
+            assert not any("secret" in path.read_text() for path in recorder.folder.glob("*"))
+        assert any("not all of it was watched" in spot for spot in recording.blind_spots)
+        assert len(recording.observations) == 1
+
+    def test_a_watched_child_is_no_blind_spot(self, server: dict[str, str]) -> None:
+        script = CLIENT + (
+            "import subprocess, multiprocessing\nconnect()\n"
+            "subprocess.run([sys.executable, '-c', 'pass'], check=True)\n"
+            "pid = os.fork()\n"
+            "if not pid: os.execv(sys.executable, [sys.executable, '-c', 'import ssl'])\n"
+            "os.waitpid(pid, 0)\n"
+        )
+        recording, _ = run(script, server)
+        assert recording.blind_spots == ()
+        assert len(recording.processes) == 4
+
+    def test_a_context_that_is_older_than_the_recorder(self, server: dict[str, str]) -> None:
+        """Whatever removed the callback, it is back before the next connection."""
+        script = CLIENT + (
+            "import _ssl\n"
+            "_ssl._SSLContext._msg_callback.__set__(context, None)\n"
+            "connect()\n"
+            "class Mine(ssl.SSLContext):\n"
+            "    def __new__(cls): return _ssl._SSLContext.__new__(cls, ssl.PROTOCOL_TLS_CLIENT)\n"
+            "context = Mine(); context.load_verify_locations(os.environ['BUNDLE'])\n"
+            "connect()\n"
+        )
+        recording, _ = run(script, server)
+        assert len(recording.observations) == 2
+
     def test_lines_that_were_lost(self, server: dict[str, str]) -> None:
         script = (
             "import os\nfolder = os.environ['PQTLS_RECORD']\n"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pqtls.observe.observation import observe
 from pqtls.report.model import CaseResult
 from pqtls.suite.case import read_case
 from pqtls.suite.client import ClientRun, join_witnesses
@@ -80,6 +81,52 @@ def test_a_client_that_hides_from_the_recorder(lab: Lab) -> None:
     assert connection.finding.verdict == "post-quantum"
     result = result_of(run)
     assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
+
+
+def test_a_child_that_leaves_no_trace_on_the_wire(lab: Lab) -> None:
+    """A good connection, and beside it a program that nobody watches: nothing is proven."""
+    script = CONNECT + (
+        "import subprocess, sys\nconnect(ssl.create_default_context())\n"
+        "subprocess.run([sys.executable, '-I', '-c', 'pass'], check=True)\n"
+    )
+    result = result_of(lab.run(script))
+    assert [each.finding.verdict for each in result.connections] == ["post-quantum"]
+    assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
+
+
+def test_what_the_recorder_alone_saw_proves_nothing_here(lab: Lab) -> None:
+    """All of the lab's traffic passes the wire; a connection that did not went elsewhere, or is made up."""
+    run = lab.run(CONNECT + "connect(ssl.create_default_context())")
+    (joined,) = run.connections
+    forged = replace(joined, sources=("recorder",), id="0" * 16)
+    connections, _ = join_witnesses((forged,), ())
+    assert connections == (forged,)
+    script = CONNECT + (
+        "import shutil, pathlib\nconnect(ssl.create_default_context())\n"
+        "path = next(pathlib.Path(os.environ['PQTLS_RECORD']).glob('*.jsonl'))\n"
+        "text = path.read_text()\n"
+        "hello = next(line for line in text.splitlines() if '\"role\"' in line)\n"
+        'random = hello.split(\'"b":"\')[1][12:76]\n'
+        "path.with_name('0.jsonl').write_text(text.replace(random, 'ab' * 32))\n"
+    )
+    result = result_of(lab.run(script))
+    assert len(result.connections) == 2
+    assert result.verdict == "inconclusive"
+    assert any("that the wire did not" in spot for spot in result.blind_spots)
+
+
+def test_two_connections_with_one_random_stay_two(lab: Lab) -> None:
+    run = lab.run(CONNECT + "connect(ssl.create_default_context())")
+    (joined,) = run.connections
+    good = replace(joined, sources=("relay",))
+    assert joined.handshake.server_hello is not None
+    classical = replace(
+        joined.handshake, server_hello=replace(joined.handshake.server_hello, group=0x001D, key_share_bytes=32)
+    )
+    bad = observe(classical, joined.id, "relay")
+    recorded = replace(joined, sources=("recorder",))
+    connections, _ = join_witnesses((recorded,), (good, bad))
+    assert sorted(each.finding.verdict for each in connections) == ["not-post-quantum", "post-quantum"]
 
 
 def test_another_tls_stack_is_a_blind_spot(lab: Lab) -> None:

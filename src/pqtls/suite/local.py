@@ -103,8 +103,6 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         CannotProveError: No OpenSSL with ML-KEM can be had for the servers, or for the clients as asked.
     """
     began = time.monotonic()
-    if options.pcap_path is not None:
-        _create_private(options.pcap_path)
     cases = select_cases(options.cases)
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
@@ -115,6 +113,13 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         lab = _Lab(stack, folder, servers, python, options)
         client_conf = _groups_conf(options.groups, folder / "clients", clients, python)
         control_conf = _groups_conf(CONTROL_GROUPS, folder / "control", clients, python)
+        if options.pcap_path is not None:
+            if not lab.network.sees_every_program:
+                raise UsageError(
+                    f"{options.pcap_path}: there are no packets to write; the witness is {lab.network.witnesses}.",
+                    "A packet capture needs --network namespaces.",
+                )
+            _create_private(options.pcap_path)
         setting = _describe(options, python, clients, servers, lab.network.witnesses)
         listener.setting_known(setting)
         client = Client(lab.network, lab.ca, stack.enter_context(ProcessGroups()), folder, clients, options.timeout_s)

@@ -1,0 +1,238 @@
+"""`pqtls test` on a network of its own: recorder, capture and tshark agree on every connection, without root too."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pqtls
+from pqtls.lab.namespace import find_namespace_obstacle
+from tests.cli.test_test import TITLES, bare_environment, command
+from tests.schemas import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = 65534
+
+
+@cache
+def obstacle() -> str:
+    return find_namespace_obstacle()
+
+
+@pytest.fixture(autouse=True)
+def _needs_namespaces() -> None:
+    if obstacle():
+        pytest.skip(f"no namespaces here: {obstacle()}")
+
+
+def make_python_for_others(folder: Path, prefix: list[str]) -> str:
+    """Return a Python that another user may start, with this environment's packages; skip where there is none.
+
+    This one may lie where only its owner can go, as pyenv's does for root.
+    """
+    system = "/usr/bin/python3"
+    version = "import sys; print(sys.version_info[:2])"
+    found = subprocess.run([*prefix, system, "-c", version], capture_output=True, text=True, check=False)
+    if found.stdout.strip() != str(sys.version_info[:2]):
+        pytest.skip(f"user {NOBODY} has no Python {sys.version_info[0]}.{sys.version_info[1]} at {system}")
+    packages = sysconfig.get_path("purelib")
+    subprocess.run([system, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    (site / "packages.pth").write_text(f"{packages}\n{Path(pqtls.__file__).parent.parent}\n")
+    python = folder / "venv" / "bin" / "python3"
+    aws = folder / "venv" / "bin" / "aws"
+    aws.write_text(f"#!{python}\nimport sys\nfrom awscli.clidriver import main\nsys.exit(main())\n")
+    aws.chmod(0o755)
+    probe = subprocess.run([*prefix, str(python), "-c", "import pqtls, boto3"], capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"user {NOBODY} may not read this environment's packages")
+    return str(python)
+
+
+def run(folder: Path, *arguments: str, user: int | None = None) -> tuple[int, list[dict[str, Any]], str]:
+    """Run the suite in namespaces, as root or as another user; return its code, its JSON lines and its output."""
+    folder.mkdir(exist_ok=True)
+    environment = bare_environment(folder)
+    prefix: list[str] = []
+    arguments = ("--network", "namespaces", *arguments)
+    program = command(*arguments)
+    if user is not None:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None or os.geteuid() != 0:
+            pytest.skip("only root can become another user, by setpriv")
+        prefix = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        program[0] = make_python_for_others(folder, prefix)
+        environment.update(HOME=str(folder), XDG_CACHE_HOME=str(folder / "cache"))
+        for path in (folder, folder / "tmp"):
+            os.chown(path, user, user)
+    json_path = folder / "lines.jsonl"
+    done = subprocess.run(
+        [*prefix, *program, "--json", str(json_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        cwd=folder,
+    )
+    lines = [json.loads(line) for line in json_path.read_text().splitlines()] if json_path.exists() else []
+    assert all(validate(line) for line in lines)
+    assert list((folder / "tmp").iterdir()) == []
+    return done.returncode, lines, done.stdout + done.stderr
+
+
+def connections_of_cases(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    cases = [line for line in lines if line["schema"] == "pqtls/case/1" and not line["control"]]
+    wanted = {each for case in cases for each in case["connections"]}
+    return [line for line in lines if line["schema"] == "pqtls/observation/1" and line["id"] in wanted]
+
+
+# name: (arguments, exit code, group chosen, segments of each ClientHello)
+SETTINGS: dict[str, tuple[list[str], int, str | None, list[int]]] = {
+    "hybrid": ([], 0, "X25519MLKEM768", [2]),
+    "retry": (
+        ["--groups", "x25519:X25519MLKEM768", "--server-groups", "X25519MLKEM768"],
+        0,
+        "X25519MLKEM768",
+        [1, 2],
+    ),
+    "classical": (["--server-groups", "x25519"], 1, "x25519", [2]),
+}
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("user", [None, NOBODY], ids=["root", "nobody"])
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_recorder_capture_and_tshark_agree(open_folder: Path, name: str, user: int | None) -> None:
+    arguments, code, group, segments = SETTINGS[name]
+    pcap = open_folder / "run" / "handshakes.pcap"
+    got, lines, output = run(open_folder / "run", *arguments, "--pcap", str(pcap), user=user)
+    assert got == code, output
+    cases = [line for line in lines if line["schema"] == "pqtls/case/1" and not line["control"]]
+    assert [case["title"] for case in cases] == TITLES
+    assert all(case["disagreements"] == [] and case["not_visible_here"] == [] for case in cases)
+    assert all(refusal["refused"] for case in cases for refusal in case["refusals"])
+    connections = connections_of_cases(lines)
+    assert len(connections) == 8
+    for connection in connections:
+        assert connection["sources"] == ["recorder", "capture"]
+        assert connection["server"].endswith(":443")
+        assert connection["handshake"]["server_hello"]["group"] == group
+        assert [hello["segments"] for hello in connection["handshake"]["client_hellos"]] == segments
+    assert pcap.stat().st_mode & 0o777 == 0o600
+    compare_with_tshark(pcap, connections)
+
+
+def compare_with_tshark(pcap: Path, connections: list[dict[str, Any]]) -> None:
+    tshark = shutil.which("tshark")
+    if tshark is None:
+        return  # its own test says so by name, below
+    fields = ["ip.src", "tls.handshake.type", "tls.handshake.extensions_key_share_group", "tcp.checksum.status"]
+    arguments = [tshark, "-r", str(pcap), "-o", "tcp.check_checksum:TRUE", "-Y", "tls.handshake.type in {1, 2}"]
+    arguments += ["-T", "fields", *(part for field in fields for part in ("-e", field))]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    hellos = [line.split("\t") for line in done.stdout.splitlines()]
+    assert all(fields[3] == "1" for fields in hellos), "valid checksums"
+    expected = 0
+    for connection in connections:
+        expected += (
+            len(connection["handshake"]["client_hellos"]) + 1 + (connection["handshake"]["hello_retry"] is not None)
+        )
+    assert len(hellos) == expected
+    code = {"X25519MLKEM768": "4588", "x25519": "29"}
+    chosen = [fields[2] for fields in hellos if fields[1] == "2"]
+    assert chosen[-1] == code[connections[-1]["handshake"]["server_hello"]["group"]]
+    assert any("4588" in fields[2].split(",") for fields in hellos if fields[1] == "1")
+
+
+def test_tshark_is_here() -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed: nothing was compared with it")
+
+
+def test_tls12_is_named_by_both_witnesses(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code, lines, output = run(folder, "--case", "requests", "--openssl", "system")
+    assert code in (0, 1), output
+    (connection,) = connections_of_cases(lines)
+    assert connection["sources"] == ["recorder", "capture"]
+
+
+def test_the_router_says_why_it_is_the_router(tmp_path: Path) -> None:
+    """Where namespaces are refused (here: none may be made in this one) the suite passes by the router."""
+    script = (
+        "import sys\nfrom pqtls.errors import CannotProveError\nfrom pqtls.suite import network\n"
+        "class Refused:\n"
+        "    def __enter__(self): raise CannotProveError('This system refuses user namespaces.')\n"
+        "    def __exit__(self, *_): pass\n"
+        "network.NamespacedLab = Refused\n"
+        "from pqtls.cli import run_app\n"
+        "sys.exit(run_app(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, "-c", script, "test", "--case", "requests"]
+    done = subprocess.run(arguments, env=bare_environment(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the relay on loopback (no network of its own here: This system refuses user namespaces)" in done.stdout
+    for more in (["--network", "namespaces"], ["--pcap", str(tmp_path / "x.pcap")]):
+        refused = subprocess.run(
+            [*arguments, *more], env=bare_environment(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert refused.returncode in (2, 3)
+        assert "Traceback" not in refused.stderr
+        assert not (tmp_path / "x.pcap").exists()
+
+
+def test_a_program_that_the_recorder_cannot_see_is_judged_by_its_packets(tmp_path: Path) -> None:
+    """What only the capture saw counts: here a Python that hides from the recorder."""
+    from contextlib import ExitStack
+
+    from pqtls.lab.ca import LabCA
+    from pqtls.openssl.interpreter import inspect_interpreter
+    from pqtls.openssl.ways import choose_way
+    from pqtls.suite.case import read_case
+    from pqtls.suite.client import Client
+    from pqtls.suite.network import open_network
+    from pqtls.suite.process import ProcessGroups
+    from tests.suite.test_client import result_of
+
+    script = tmp_path / "hidden.sh"
+    script.write_text(
+        "exec python3 -I -c 'import ssl, urllib.request; "
+        'print(urllib.request.urlopen("https://secretsmanager.us-east-1.amazonaws.com/ping").status)\'\n'
+    )
+    for kind, verdict in (("graft", "post-quantum"), ("system", "not-post-quantum")):
+        with ExitStack() as stack:
+            python = inspect_interpreter(sys.executable)
+            network = open_network("namespaces", stack, 1)
+            ca = LabCA(tmp_path / f"ca-{kind}")
+            environment = choose_way("auto", python).apply({"PATH": os.environ["PATH"]})
+            servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
+            processes = stack.enter_context(ProcessGroups())
+            try:
+                way = choose_way(kind, python)
+            except Exception:  # noqa: BLE001 - a native Python needs no graft
+                pytest.skip(f"no {kind} for this Python")
+            client = Client(network, ca, processes, tmp_path, way, 30.0)
+            ran = client.run(read_case(script), servers.address("good"), {})
+        assert [each.sources for each in ran.connections] == [("capture",)], ran.finished.output
+        assert result_of(ran).verdict == verdict
