@@ -248,19 +248,25 @@ def processes_with(mark: str) -> list[str]:
 
 class TestInterrupted:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    @pytest.mark.parametrize("after_s", [0.3, 1.6])
-    def test_nothing_is_left(self, tmp_path: Path, number: signal.Signals, after_s: float) -> None:
-        """Interrupt it while the lab starts, and while clients run; TMPDIR names its processes."""
+    @pytest.mark.parametrize("after_s", [0.0, 0.4, 1.6])
+    @pytest.mark.parametrize("network", ["auto", "router"])
+    def test_nothing_is_left(self, tmp_path: Path, number: signal.Signals, after_s: float, network: str) -> None:
+        """Interrupt it while the lab starts, and while clients run; a second signal cuts nothing short."""
         environment = bare_environment(tmp_path)
         json_path = tmp_path / "lines.jsonl"
         process = subprocess.Popen(
-            command("--json", str(json_path)),
+            command("--network", network, "--json", str(json_path)),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        while not list((tmp_path / "tmp").iterdir()):  # until there is something that could be left
+            assert process.poll() is None
+            time.sleep(0.01)
         time.sleep(after_s)
+        process.send_signal(number)
+        time.sleep(0.05)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130, err
