@@ -178,6 +178,38 @@ def test_tls12_is_named_by_both_witnesses(tmp_path: Path) -> None:
     assert connection["sources"] == ["recorder", "capture"]
 
 
+@pytest.mark.parametrize(
+    ("name", "script", "code", "sources"),
+    [
+        (
+            "own.py",
+            "import urllib.request\n"
+            "print(urllib.request.urlopen('https://secretsmanager.us-west-1.amazonaws.com/ping').status)\n",
+            0,
+            ["recorder", "capture"],
+        ),
+        (
+            "curl.sh",
+            'exec curl -sS --cacert "$SSL_CERT_FILE" https://secretsmanager.us-west-1.amazonaws.com/ping\n',
+            0,
+            ["capture"],
+        ),
+        ("nothing.sh", "echo 200 OK\n", 3, None),
+    ],
+)
+def test_ones_own_script(tmp_path: Path, name: str, script: str, code: int, sources: list[str] | None) -> None:
+    """A script of one's own is proven as the built-in ones are; a program that is not Python by its packets."""
+    if name == "curl.sh" and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    path = tmp_path / name
+    path.write_text(script)
+    got, lines, output = run(tmp_path / "run", "--case", str(path))
+    assert got == code, output
+    connections = connections_of_cases(lines)
+    assert [each["sources"] for each in connections] == ([] if sources is None else [sources])
+    assert all(each["handshake"]["server_hello"]["group"] == "X25519MLKEM768" for each in connections)
+
+
 def test_the_router_says_why_it_is_the_router(tmp_path: Path) -> None:
     """Where namespaces are refused (here: none may be made in this one) the suite passes by the router."""
     script = (

@@ -1,4 +1,4 @@
-"""`pqtls doctor`: is this interpreter able, and by which way?"""
+"""`pqtls doctor`: is this interpreter able, by which way, and what do the other TLS stacks in it do?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from pqtls.errors import EXIT_FINDING, EXIT_PROVEN
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the screen.")
 def doctor(executable: str | None, openssl_source: Path | None, as_json: bool) -> int:
-    """Say which OpenSSL stands under Python, whether ML-KEM works, and what to do next.
+    """Say which OpenSSL stands under Python, which other TLS stacks are installed, and what to do next.
+
+    ML-KEM or not is what a handshake just did: in memory, or with the doctor itself on loopback.
 
     Exits 0 if this interpreter can do post-quantum TLS, by itself or by a graft; 1 if it cannot.
     """

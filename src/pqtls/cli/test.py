@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--local", is_flag=True, default=True, help="Against a throwaway lab on loopback (the default).")
-@click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this client (repeatable); see --list.")
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Only this client of --list, or a script of yours, FILE.py or FILE.sh (repeatable).",
+)
 @click.option("--list", "only_list", is_flag=True, help="List the clients and where their scripts are.")
 @openssl_options
 @click.option("--groups", default="", metavar="LIST", help="Hold the clients to these groups, such as x25519.")

@@ -41,6 +41,13 @@ class Refusal:
         """The client met the server, sent it nothing and reported a failure."""
         return self.contacted and self.requests == 0 and self.exit_code not in (0, None)
 
+    @property
+    def exit_code_of_control(self) -> int:
+        """0 if the server was refused, 1 if it was not; 3 if the client never met it, so that nothing is shown."""
+        if self.was_refused:
+            return EXIT_PROVEN
+        return EXIT_FINDING if self.contacted else EXIT_INCONCLUSIVE
+
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
@@ -117,8 +124,10 @@ class CaseResult:
     @property
     def exit_code_of_case(self) -> int:
         """The exit code that this case alone would end the command with."""
-        if any(not refusal.was_refused for refusal in self.refusals):
-            return EXIT_FINDING
+        return combine_exit_codes([self._exit_code_of_verdict, *(each.exit_code_of_control for each in self.refusals)])
+
+    @property
+    def _exit_code_of_verdict(self) -> int:
         return {
             "disagreement": EXIT_BUG,
             "not-post-quantum": EXIT_FINDING,

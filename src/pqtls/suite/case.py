@@ -14,6 +14,7 @@ from pathlib import Path
 from pqtls.errors import UsageError
 
 _HEADER_LINE = re.compile(r"#\s*(title|host|needs):\s*(.*?)\s*$")
+SUFFIXES = (".py", ".sh")
 # The header ends at the first line that is neither a comment nor blank; no script is read further than this.
 _MAX_HEADER_LINES = 40
 
@@ -75,24 +76,29 @@ def read_case(path: Path) -> Case:
 def load_builtin_cases() -> tuple[Case, ...]:
     """Return the built-in cases in the suite's order."""
     folder = Path(__file__).parent / "cases"
-    return tuple(read_case(path) for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh"))
+    return tuple(read_case(path) for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES)
 
 
 def select_cases(names: tuple[str, ...]) -> tuple[Case, ...]:
-    """Return the cases asked for, in the suite's order.
+    """Return the cases asked for: built-in ones in the suite's order, then the user's own as given.
 
     Args:
-        names: Names as `--case` takes them; none means all.
+        names: Names or files (.py, .sh) as `--case` takes them; none means all built-in ones.
 
     Raises:
-        UsageError: A name is not known, or a case needs something that is not installed.
+        UsageError: A name is not known, a file cannot be read, or a case needs something that is not installed.
     """
     cases = load_builtin_cases()
     known = {case.name: case for case in cases}
+    own: list[Case] = []
     for name in names:
-        if name not in known:
-            raise UsageError(f"There is no case {name!r}.", f"The cases are: {', '.join(known)}.")
-    chosen = tuple(case for case in cases if not names or case.name in names)
+        if Path(name).suffix in SUFFIXES:
+            own.append(read_case(Path(name).resolve()))
+        elif name not in known:
+            raise UsageError(
+                f"There is no case {name!r}.", f"The cases are: {', '.join(known)}; or a file of yours, .py or .sh."
+            )
+    chosen = (*(case for case in cases if not names or case.name in names), *own)
     missing = sorted({name for case in chosen for name in case.missing()})
     if missing:
         raise UsageError(
