@@ -1,8 +1,9 @@
-"""For every test: a process that was started in the background ignores Ctrl-C, and so would all that it starts."""
+"""For every test: started in the background or by nohup, we ignore signals, and so would all that tests start."""
 
 from __future__ import annotations
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
