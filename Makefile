@@ -31,7 +31,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-fuzz: $(VENV)/.dev ## the property tests, 100,000 cases each
+fuzz: $(VENV)/.dev ## the property tests, 20,000 cases each
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n $(WORKERS) tests/wire/test_fuzz.py
 
 vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
@@ -58,3 +58,7 @@ $(VENV)/.user: $(BIN)/python pyproject.toml
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@ $(VENV)/.user
+
+.PHONY: image
+image: ## build the container image and run it for real, with Docker or, as root, without
+	@$(PYTHON) scripts/build_image.py

@@ -8,5 +8,5 @@ from hypothesis import HealthCheck, settings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("normal", max_examples=1500, deadline=None, derandomize=True, suppress_health_check=_SLOW)
-settings.register_profile("fuzz", max_examples=100_000, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("fuzz", max_examples=20_000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
