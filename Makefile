@@ -12,7 +12,7 @@ WORKERS ?= 2
 .PHONY: help demo test smoke lint types fuzz vectors docs bench clean
 
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.user ## install into .venv and prove eight clients post-quantum, offline
 	$(BIN)/pqtls test --local
@@ -62,3 +62,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 .PHONY: image
 image: ## build the container image and run it for real, with Docker or, as root, without
 	@$(PYTHON) scripts/build_image.py
+
+.PHONY: doctor.pyz
+doctor.pyz: ## build dist/doctor.pyz: the doctor in one file that needs only Python >= 3.10
+	@$(PYTHON) scripts/build_doctor.py

@@ -221,9 +221,42 @@ class TestDoctor:
 
     def test_one_screen(self) -> None:
         done = call("doctor")
-        assert len(done.stdout.splitlines()) <= 24
+        rows = sum(-(-max(len(line), 1) // 100) for line in done.stdout.splitlines())
+        assert rows <= 40, done.stdout
         assert "libssl.so.3" in done.stdout
         assert done.stdout.splitlines()[-1].split() == ["next", "pqtls", "test"]
+
+    def test_every_stack_is_on_the_screen(self) -> None:
+        found = json.loads(call("doctor", "--json").stdout)
+        shown = call("doctor").stdout
+        assert {"cryptography", "psycopg-binary"} <= {stack["distribution"] for stack in found["stacks"]}
+        for stack in found["stacks"]:
+            assert f"{stack['distribution']} {stack['version']}" in shown
+        assert "requests" in shown
+
+    @pytest.mark.parametrize("form", ["doctor", "doctor --json"])
+    def test_a_proxys_secrets_are_never_shown(self, form: str) -> None:
+        secrets = {
+            "HTTPS_PROXY": "http://someone:S3cr3t@proxy.example:3128",
+            "http_proxy": "http://someone:S3/cr3t@other.example:3128",
+            "ALL_PROXY": "socks5h://S3cr3t@third.example:1080",
+        }
+        done = call(*form.split(), **secrets)
+        shown = done.stdout + done.stderr
+        assert "proxy.example:3128" in shown
+        for secret in ("S3cr3t", "S3/cr3t", "cr3t", "someone"):
+            assert secret not in shown
+
+    def test_what_is_no_text_is_shown_all_the_same(self) -> None:
+        for form in (["doctor"], ["doctor", "--json"]):
+            environment = {
+                **bare_environment(),
+                "SSL_CERT_FILE": "/nowhere/\udcff\x1b[31m",
+                "OPENSSL_CONF": "/nowhere\n",
+            }
+            done = subprocess.run([*PQTLS, *form], env=environment, capture_output=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert b"\x1b" not in done.stdout
 
     def test_not_a_python(self) -> None:
         done = call("doctor", "--python", "/bin/true")
