@@ -108,7 +108,7 @@ class TestReal:
         installed = own(here, "psycopg-binary")
         (alone,) = examine_stacks(here, installed, pem, no_server())
         assert (alone.ml_kem, alone.group) == ("offers", "")
-        assert alone.explanation == "offers X25519MLKEM768; no handshake was finished"
+        assert alone.explanation == "offers X25519MLKEM768; no handshake with it was finished"
         (pem.parent / "psycopg").rmdir()
         with StackServer(find_server_way(here, explain_ways(here), ()), pem) as server:
             assert server.port is not None
@@ -351,6 +351,14 @@ class TestCarried:
         (tmp_path / "x.so").write_bytes(here.ssl_module.read_bytes())
         (info / "RECORD").write_text("x.so,,\n")
         assert read_carried_library(info) == "the system's libssl.so.3"
+
+    def test_a_libcrypto_of_its_own_is_not_linked_into_it(self, tmp_path: Path) -> None:
+        info = tmp_path / "x-1.dist-info"
+        info.mkdir()
+        (tmp_path / "libcrypto.so.3").write_bytes(b"OpenSSL 3.5.8 25 Aug 2026")
+        (info / "RECORD").write_text("libcrypto.so.3,,\n")
+        assert read_carried_library(info) == "OpenSSL 3.5.8 25 Aug 2026"
+        assert read_carried_library(info, only_static=True) == ""
 
     def test_no_record(self, tmp_path: Path) -> None:
         assert read_carried_library(tmp_path) == ""

@@ -29,11 +29,12 @@ _MAX_BYTES = 128 * 1024 * 1024
 """What is read of one distribution: the largest of them that cannot be asked, grpcio's, has 13 MB."""
 
 
-def read_carried_library(info: Path) -> str:
+def read_carried_library(info: Path, *, only_static: bool = False) -> str:
     """Read from a distribution's shared objects which TLS library is in them.
 
     Args:
         info: Its `.dist-info` folder; the RECORD in it lists its files.
+        only_static: Leave out libraries in files of their own, as libcrypto.so.3 beside it.
 
     Returns:
         Such as "OpenSSL 3.5.8 25 Aug 2026", "BoringSSL", "s2n-tls, AWS-LC" or "the system's libssl.so.3";
@@ -43,6 +44,8 @@ def read_carried_library(info: Path) -> str:
     needed: list[str] = []
     left = _MAX_BYTES
     for path in _shared_objects(info):
+        if only_static and path.name.startswith(("libcrypto", "libssl")):
+            continue
         try:
             left -= path.stat().st_size
             if left < 0:
@@ -58,7 +61,7 @@ def read_carried_library(info: Path) -> str:
         names = [name for name in names if name != "BoringSSL"]  # which it descends from, and names
     if names:
         return ", ".join(dict.fromkeys(names))
-    return f"the system's {needed[0]}" if needed else ""
+    return f"the system's {needed[0]}" if needed and not only_static else ""
 
 
 def _shared_objects(info: Path) -> list[Path]:

@@ -13,7 +13,9 @@ from pqtls.openssl.child import MARK
 from pqtls.openssl.probe_child import HOST
 
 _PRELUDE = r"""
-import json, os, sys
+import json, os, signal, sys
+if hasattr(signal, "alarm"):
+    signal.alarm(60)  # the doctor may be killed before it can end a stack that hangs
 given = json.loads(sys.argv[1])
 sys.path[:] = given["path"]
 HOST, PORT, PEM, SITE = "@HOST@", given["port"], given["pem"], given["site"]

@@ -101,8 +101,8 @@ class StackReport:
         distribution: The distribution that brings it.
         version: The distribution's version.
         library: The TLS library and its version; "" if unknown.
-        ml_kem: "negotiates": a finished handshake chose it; "offers": its ClientHello lists it, no more was seen;
-            "no": its ClientHello lists none; "unknown": see `explanation`.
+        ml_kem: "negotiates": a finished handshake chose it; "offers": its ClientHello lists it, no handshake with it
+            was finished; "no": its ClientHello lists none; "unknown": see `explanation`.
         group: The group that was negotiated; "" without one.
         offered: supported_groups of its ClientHello, GREASE left out.
         explanation: The same for people, as a clause.
@@ -183,7 +183,7 @@ def _examine_stack(
     value = answer.value or {}
     if stack.in_memory:
         seen += _from_memory(value)
-    return _report(pair, version, _library(value, info), seen, _why_unseen(answer))
+    return _report(pair, version, _library(value, info, is_live=bool(seen)), seen, _why_unseen(answer))
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -218,14 +218,20 @@ def _why_unseen(answer: Answer) -> str:
     return f"it sent no ClientHello ({error})" if error else "it sent no ClientHello"
 
 
-def _library(value: dict[str, Any], info: Path) -> str:
-    """Return which library it is: what it said, what it mapped of its own, what its files hold, the system's."""
+def _library(value: dict[str, Any], info: Path, *, is_live: bool) -> str:
+    """Return which library it is: what it said, what it mapped of its own, what is linked into it, the system's.
+
+    A libcrypto that it brings may stay unused where another of that name came first, as under a graft: if it shook
+    hands, what it mapped tells more than that file.
+    """
     if value.get("library"):
         return _clean(str(value["library"]))
     listed = value.get("mapped")
     mapped = [Path(path) for path in listed if isinstance(path, str)] if isinstance(listed, list) else []
-    own = [path for path in mapped if path.is_relative_to(info.parent)]
-    return _mapped_version(own) or read_carried_library(info) or _mapped_version(mapped)
+    own = _mapped_version([path for path in mapped if path.is_relative_to(info.parent)])
+    if own or not is_live:
+        return own or read_carried_library(info)
+    return read_carried_library(info, only_static=True) or _mapped_version(mapped) or read_carried_library(info)
 
 
 def _mapped_version(paths: Sequence[Path]) -> str:
@@ -259,7 +265,7 @@ def _judge(handshake: Handshake) -> tuple[int, MlKem, str, tuple[int, ...], str]
         return 3, "negotiates", group, offered, f"negotiates {group}"
     strong = [group_name(code) for code in offered if is_post_quantum_group(code)]
     if strong:
-        return 2, "offers", "", offered, f"offers {' '.join(strong)}; no handshake was finished"
+        return 2, "offers", "", offered, f"offers {' '.join(strong)}; no handshake with it was finished"
     return 1, "no", "", offered, f"no: offers {' '.join(group_name(code) for code in offered) or 'no groups'}"
 
 

@@ -72,8 +72,8 @@ def _render_stacks(found: Examination) -> list[Line]:
             [
                 ("stacks   " if number == 0 else "         ", "dim"),
                 (f"{title:<{widths[0]}}  ", ""),
-                (f"{answer:<{widths[1]}}", _STYLES[stack.ml_kem]),
-                (f"  {stack.library}".rstrip(), "dim"),
+                (f"{answer:<{widths[1]}}" if stack.library else answer, _STYLES[stack.ml_kem]),
+                (f"  {stack.library}" if stack.library else "", "dim"),
             ]
         )
     if found.through_ssl:
