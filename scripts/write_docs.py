@@ -41,7 +41,8 @@ def render_groups() -> str:
 def render_cli() -> str:
     """Return docs/cli.md."""
     parts = [NOTE, "# Command line\n"]
-    context = click.Context(app, info_name="pqtls", max_content_width=100, terminal_width=100)
+    names = app.context_settings["help_option_names"]
+    context = click.Context(app, info_name="pqtls", max_content_width=100, terminal_width=100, help_option_names=names)
     parts.append(f"\n```\n{app.get_help(context)}\n```\n")
     for name, command in sorted(app.commands.items()):
         inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)

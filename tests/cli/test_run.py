@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -203,6 +204,28 @@ class TestTerminal:
         assert "python" in shown
         assert "\x1b[3" not in shown
         assert "\x1b[9" not in shown
+
+    def test_progress_and_results_do_not_share_a_line(self) -> None:
+        arguments = [*PQTLS, "test", "--case", "requests", "--network", "router"]
+        shown, code = talk(arguments, {**bare_environment(), "TERM": "xterm-256color"}, [])
+        assert code == 0
+        assert "running: " in shown
+        for line in shown.split("\n"):
+            # What stays on the screen of a line: all after the last return to its start or clearing of it.
+            stays = re.split(r"\r(?=.)|\x1b\[2K", line.rstrip("\r"))[-1]
+            assert not ("running: " in stays and ("clients" in stays or "post-quantum" in stays)), line
+            assert not ("starting the lab" in stays and "pqtls" in stays), line
+
+    def test_a_closed_pipe_is_told_as_a_shell_tells_it(self) -> None:
+        script = '"$0" -c "from pqtls.cli import main; main()" test --list | true; echo "${PIPESTATUS[0]}"'
+        bash = shutil.which("bash")
+        if bash is None:
+            pytest.skip("bash is not installed")
+        done = subprocess.run(
+            [bash, "-c", script, sys.executable], env=bare_environment(), capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() in ("0", "141"), done.stderr
+        assert "Traceback" not in done.stderr
 
     def test_no_colours_in_a_pipe(self) -> None:
         assert "\x1b" not in call("doctor", TERM="xterm-256color").stdout

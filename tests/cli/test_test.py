@@ -255,7 +255,7 @@ class TestInterrupted:
         environment = bare_environment(tmp_path)
         json_path = tmp_path / "lines.jsonl"
         process = subprocess.Popen(
-            command("--network", network, "--json", str(json_path)),
+            command("--network", network, "--json", str(json_path), "--junit", str(tmp_path / "junit.xml")),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -277,6 +277,7 @@ class TestInterrupted:
         while processes_with(str(tmp_path)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert processes_with(str(tmp_path)) == []
+        assert not (tmp_path / "junit.xml").exists(), "half a file is of use to nobody"
         lines = [json.loads(line) for line in json_path.read_text().splitlines()] if json_path.exists() else []
         assert all(validate(line) for line in lines)
         assert "pqtls/suite/1" not in [line["schema"] for line in lines]

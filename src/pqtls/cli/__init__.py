@@ -18,6 +18,7 @@ from pqtls.cli.test import test
 from pqtls.errors import EXIT_BUG, EXIT_USAGE, PqtlsError
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
 # What the machine refuses is not our bug: no room, no rights, too many files, a closed pipe.
 _USERS_ERRORS = frozenset(
     {
@@ -70,8 +71,8 @@ def run_app(arguments: list[str]) -> int:
             click.echo(f"  {error.next_step}", err=True)
         return error.exit_code
     except SystemExit as stop:
-        # click ends so where standard output was closed early; nothing was found out then.
-        return EXIT_USAGE if stop.code == 1 else int(stop.code or 0)
+        # click ends so where standard output was closed early, as by `head`: then as a shell tells SIGPIPE.
+        return EXIT_PIPE_CLOSED if stop.code == 1 else int(stop.code or 0)
     except OSError as error:
         if error.errno not in _USERS_ERRORS:
             return _report_bug()

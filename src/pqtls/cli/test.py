@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TextIO
+    from typing import IO, TextIO
 
     from rich.console import Console
     from rich.status import Status
@@ -81,7 +82,7 @@ def test(only_list: bool, allow: tuple[str, ...], json_path: str | None, junit_p
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminated_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
-        junit_file = stack.enter_context(_open_output(junit_path))
+        junit_file = stack.enter_context(_open_whole(junit_path))
         view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
         report = run_local(options, view)
         view.finish(report)
@@ -119,6 +120,31 @@ def _open_output(path: str | None) -> Iterator[TextIO | None]:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
     with file:
         yield file
+
+
+@contextlib.contextmanager
+def _open_whole(path: str | None) -> Iterator[IO[str] | None]:
+    """Open a file that appears under its name only when it is whole: half an XML file is of use to nobody."""
+    if path is None or path == "-":
+        with _open_output(path) as file:
+            yield file
+        return
+    target = Path(path)
+    try:
+        part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}-", delete=False
+        )
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    try:
+        with part:
+            yield part.file
+            part.flush()
+        Path(part.name).chmod(0o644)
+        Path(part.name).replace(target)
+    except BaseException:
+        Path(part.name).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -176,13 +202,24 @@ class _View:
         if self._status is not None:
             self._status.stop()
 
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Take the progress line away while results are printed: both go to one screen."""
+        if self._status is None:
+            yield
+            return
+        self._status.stop()
+        yield
+        self._status.start()
+
     def setting_known(self, setting: Setting) -> None:
         """Show which OpenSSL the clients use, before any client runs."""
         from pqtls.cli.console import print_lines
         from pqtls.report.jsonl import setting_to_json
         from pqtls.report.terminal import render_setting
 
-        print_lines(self._console, [*render_setting(setting), []])
+        with self._paused():
+            print_lines(self._console, [*render_setting(setting), []])
         if self._writer is not None:
             self._writer.write(setting_to_json(setting))
 
@@ -197,7 +234,8 @@ class _View:
         from pqtls.report.terminal import render_case
 
         if number is not None:
-            print_lines(self._console, [*render_case(case, number), []])
+            with self._paused():
+                print_lines(self._console, [*render_case(case, number), []])
         if self._writer is not None:
             self._writer.write_case(case, is_control=number is None)
 
@@ -207,6 +245,9 @@ class _View:
         from pqtls.report.jsonl import suite_to_json
         from pqtls.report.terminal import render_ending
 
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
         print_lines(self._console, render_ending(report))
         if self._writer is not None:
             self._writer.write(suite_to_json(report))

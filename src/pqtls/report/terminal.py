@@ -97,7 +97,8 @@ def _describe_choice(handshake: Handshake) -> str:
 def _describe_sizes(handshake: Handshake) -> str:
     sizes = " + ".join(f"{hello.size_bytes:,}" for hello in handshake.client_hellos)
     segments = " + ".join(str(hello.segments) for hello in handshake.client_hellos if hello.segments)
-    parts = [f"ClientHello {sizes} B" + (f" in {segments} segments" if segments else "")] if sizes else []
+    word = "segment" if segments == "1" else "segments"
+    parts = [f"ClientHello {sizes} B" + (f" in {segments} {word}" if segments else "")] if sizes else []
     if handshake.server_hello is not None:
         parts.append(f"ServerHello {handshake.server_hello.size_bytes:,} B")
     if handshake.handshake_ms is not None:
@@ -200,7 +201,7 @@ def render_ending(report: SuiteReport) -> list[Line]:
         [
             ("         " if refusals else "controls ", "dim"),
             (
-                f"a client held to x25519 came out {control.verdict} / {control.reason}",
+                f"{control.title}, held to x25519, came out {control.verdict} / {control.reason}",
                 "" if ok else "bold red",
             ),
             ("" if ok else "; it had to be not-post-quantum, so nothing here is proven", "bold red"),
@@ -214,16 +215,17 @@ def _answer(report: SuiteReport) -> Line:
     total = len(report.cases)
     connections = sum(len(case.connections) for case in report.cases)
     counts = {name: sum(case.verdict == name for case in report.cases) for name in VERDICT_STYLES}
+    clients = "client" if total == 1 else "clients"
     seconds = f"  {report.seconds:.1f} s, exit code {report.exit_code}"
     if report.exit_code == 0 and not counts["allowed"]:
-        text = f"PASS: {total} of {total} clients, {connections} connections, every one post-quantum."
+        text = f"PASS: {total} of {total} {clients}, every connection post-quantum ({connections})."
         return [(text, "bold green"), (seconds, "dim")]
     if report.exit_code == 0:
         text = (
-            f"PASS: of {total} clients, {counts['post-quantum']} post-quantum on every connection, "
+            f"PASS: of {total} {clients}, {counts['post-quantum']} post-quantum on every connection, "
             f"{counts['allowed']} with connections that --allow let be classical."
         )
         return [(text, "bold yellow"), (seconds, "dim")]
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     word = "FAIL" if counts["not-post-quantum"] or counts["disagreement"] else "NOT PROVEN"
-    return [(f"{word}: of {total} clients, {parts}.", "bold red"), (seconds, "dim")]
+    return [(f"{word}: of {total} {clients}, {parts}.", "bold red"), (seconds, "dim")]

@@ -67,7 +67,9 @@ def read_case(path: Path) -> Case:
                 if match:
                     values[match[1]] = match[2]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The case {path} cannot be read: {error}.") from error
+        raise UsageError(
+            f"The case {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text in UTF-8'}."
+        ) from error
     name = re.sub(r"^\d+[_-]", "", path.stem).replace("_", "-")
     needs = tuple(re.split(r"[,\s]+", values["needs"])) if values["needs"] else ()
     return Case(name, values["title"] or name, path, values["host"], needs)

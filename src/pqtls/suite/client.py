@@ -108,6 +108,8 @@ class Client:
         ]
         blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
         notes = recording.blind_spots
+        if not self._network.sees_every_program and notes:
+            blind_spots += ["what only the relay can see proves nothing; --network namespaces captures its packets"]
         if not self._network.sees_every_program:
             blind_spots, notes = [*notes, *blind_spots], ()
         return ClientRun(finished, connections, disagreements, tuple(blind_spots), notes)

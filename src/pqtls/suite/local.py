@@ -116,8 +116,8 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         if options.pcap_path is not None:
             if not lab.network.sees_every_program:
                 raise UsageError(
-                    f"{options.pcap_path}: there are no packets to write; the witness is {lab.network.witnesses}.",
-                    "A packet capture needs --network namespaces.",
+                    f"{options.pcap_path}: no packets are captured through the router.",
+                    "A packet capture needs --network namespaces, which this system must allow.",
                 )
             _create_private(options.pcap_path)
         setting = _describe(options, python, clients, servers, lab.network.witnesses)
