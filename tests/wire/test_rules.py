@@ -98,6 +98,11 @@ BREACHES: dict[str, tuple[str, Callable[..., list[ClientHello | ServerHello]], s
     "supported_versions unasked": ("hybrid", change(0, cp.SUPPORTED_VERSIONS, None), "to a client that did not"),
     "no key_share and no psk": ("hybrid", change(1, cp.KEY_SHARE, None), "neither"),
     "psk not offered": ("hybrid", change(1, cp.PRE_SHARED_KEY, number(0)), "pre-shared key"),
+    "session id not echoed": (
+        "hybrid",
+        lambda messages: [messages[0], replace(messages[1], session_id_echo=bytes(32))],
+        "does not echo",
+    ),
     "a suite of TLS 1.2": (
         "hybrid",
         lambda messages: [messages[0], replace(messages[1], cipher_suite=0xC02F)],

@@ -204,6 +204,27 @@ def test_a_refusal_is_not_undone_by_what_follows() -> None:
     assert judge(handshake).reason == "handshake-failed"
 
 
+def test_no_finished_counts_before_the_servers_own() -> None:
+    """A client that fills a record with anything proves nothing: the server has answered with its hello alone."""
+    vector = load("hybrid")
+    side, data = vector.flights[1]
+    hello, *rest = RecordReader().receive_data(data)
+    assert rest, "the server's protected flight came with its hello"
+    junk = (Side.CLIENT, Record(23, 0x0303, bytes(256)).build())
+    assert not vector.track([vector.flights[0], (side, hello.build()), junk]).complete
+    assert vector.track([vector.flights[0], (side, data), junk]).complete, "the control: after its flight it counts"
+
+
+@pytest.mark.parametrize(("level", "code", "ends"), [(1, 42, True), (2, 42, True), (1, 90, False), (1, 0, True)])
+def test_in_tls13_the_level_of_an_alert_says_nothing(level: int, code: int, ends: bool) -> None:
+    tracker = HandshakeTracker()
+    for sender, content, kind, data in load("hybrid").messages[Side.CLIENT][:2]:
+        assert data is not None, (sender, kind)
+        tracker.receive_message(sender, content, data)
+    tracker.receive_message(Side.CLIENT, 21, bytes((level, code)))
+    assert tracker.done is ends
+
+
 def test_more_in_the_clear_after_a_tls13_server_hello() -> None:
     vector = load("hybrid")
     (side, data), *_ = vector.flights[1:]

@@ -128,6 +128,8 @@ def _find_key_violation(server: ServerHello, hello: ClientHello, retry: ServerHe
         return wrong
     if hello.has_extension(cp.ENCRYPTED_CLIENT_HELLO):
         return None
+    if server.session_id_echo != hello.session_id:
+        return "The TLS 1.3 ServerHello does not echo the client's session id."
     if share.group not in hello.supported_groups:
         return f"The ServerHello names {name}, which the client did not offer."
     if all(share.group != sent.group for sent in hello.key_shares or ()):

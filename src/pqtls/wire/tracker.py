@@ -7,8 +7,9 @@ what a peer sent: what breaks the rules ends up in `Handshake.malformed`, and no
 When is a handshake complete? With messages: when both Finished were seen. With bytes, where TLS 1.3 encrypts
 them: when, after the ServerHello, the client sent a protected record that can hold a Finished (RFC 9846
 sections 4.4.4, 5.2: a 4-byte header, the hash, one type byte and a 16-byte tag). A client that refuses sends
-one record that holds an alert, 19 bytes with most suites: it is told apart by its size, and ends it. With a
-client certificate the first such record holds the Certificate that precedes the Finished.
+one record that holds an alert, 19 bytes with most suites: it is told apart by its size, and ends it. The server's
+own protected flight must have come first, with room for its Finished. With a client certificate the first such
+record holds the Certificate that precedes the Finished.
 
 Bytes are taken in the order in which they passed the witness; a server's that come before the ClientHello are
 kept until it is there.
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from pqtls.wire.facts import EarlyData, Ending, Psk
 
 ALERT_BYTES = 2
-FATAL, CLOSE_NOTIFY = 2, 0
+FATAL, CLOSE_NOTIFY, USER_CANCELED = 2, 0, 90
 _SHA384_SUITES = frozenset((0x1302,))
 _SHORT_TAG_SUITES = frozenset((0x1305,))  # TLS_AES_128_CCM_8_SHA256, RFC 6655
 
@@ -73,6 +74,7 @@ class HandshakeTracker:
         self._retry: ServerHello | None = None
         self._server_hello: ServerHello | None = None
         self._server_hello_bytes = 0
+        self._server_protected_bytes = 0
         self._legacy: LegacyKeyExchange | None = None
         self._early_data: EarlyData = "none"
         self._alert: AlertFacts | None = None
@@ -300,6 +302,7 @@ class HandshakeTracker:
         if sender is Side.SERVER:
             if self._server_hello is None:
                 self._break("The server sent protected data before its ServerHello.")
+            self._server_protected_bytes += len(record.payload)
             return
         if self._early_data != "none" and len(self._hellos) == 1:
             # Early data, or what cannot be told from it: better one proof too few than one too many.
@@ -313,7 +316,8 @@ class HandshakeTracker:
         # RFC 9846 section 5.2: one type byte and the tag follow what is protected.
         overhead = 1 + (8 if suite in _SHORT_TAG_SUITES else 16)
         finished_bytes = HEADER_BYTES + (48 if suite in _SHA384_SUITES else 32)
-        if len(record.payload) >= finished_bytes + overhead:
+        has_server_finished = self._server_protected_bytes >= finished_bytes + overhead
+        if len(record.payload) >= finished_bytes + overhead and has_server_finished:
             self._client_finished_ns = self._now_ns
             self._is_complete = True
         elif len(record.payload) == ALERT_BYTES + overhead:
@@ -331,7 +335,10 @@ class HandshakeTracker:
         alert = Alert.parse(data)
         # A warning, such as unrecognized_name, gives way to the alert that really ends the handshake.
         self._alert = AlertFacts(sender, alert.code)
-        self._alert_was_last = alert.level == FATAL or alert.code == CLOSE_NOTIFY
+        # RFC 9846 section 6: in TLS 1.3 the level says nothing, and all but user_canceled end the connection.
+        is_tls13 = self._server_hello is not None and not self._is_legacy
+        ends = alert.level == FATAL or alert.code == CLOSE_NOTIFY
+        self._alert_was_last = ends or (is_tls13 and alert.code != USER_CANCELED)
 
     def _take_message(self, sender: Side, message: HandshakeMessage) -> None:
         kind, body = message.message_type, message.body
