@@ -255,8 +255,8 @@ def test_a_program_that_the_recorder_cannot_see_is_judged_by_its_packets(tmp_pat
     for kind, verdict in (("graft", "post-quantum"), ("system", "not-post-quantum")):
         with ExitStack() as stack:
             python = inspect_interpreter(sys.executable)
-            network = open_network("namespaces", stack, 1)
             ca = LabCA(tmp_path / f"ca-{kind}")
+            network = open_network("namespaces", stack, ca.bundle, 1)
             environment = choose_way("auto", python).apply({"PATH": os.environ["PATH"]})
             servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
             processes = stack.enter_context(ProcessGroups())
@@ -264,7 +264,7 @@ def test_a_program_that_the_recorder_cannot_see_is_judged_by_its_packets(tmp_pat
                 way = choose_way(kind, python)
             except Exception:  # noqa: BLE001 - a native Python needs no graft
                 pytest.skip(f"no {kind} for this Python")
-            client = Client(network, ca, processes, tmp_path, way, 30.0)
+            client = Client(network, processes, tmp_path, way, 30.0)
             ran = client.run(read_case(script), servers.address("good"), {})
         assert [each.sources for each in ran.connections] == [("capture",)], ran.finished.output
         assert result_of(ran).verdict == verdict

@@ -24,20 +24,22 @@ from pqtls.suite.process import ProcessGroups
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pqtls.lab.names import Address
+
 
 @dataclass
 class Lab:
     """Everything that a case needs."""
 
-    client: Client
+    client: Client[Address]
     servers: LabServers
     ca: LabCA
     way: Way
     folder: Path
 
-    def with_timeout(self, timeout_s: float) -> Client:
+    def with_timeout(self, timeout_s: float) -> Client[Address]:
         one = self.client
-        return Client(one._network, one._ca, one._processes, one._folder, one._way, timeout_s)
+        return Client(one._network, one._processes, one._folder, one._way, timeout_s)
 
     def run(self, script: str, extra: Mapping[str, str] | None = None, suffix: str = ".py") -> ClientRun:
         path = self.folder / f"case{suffix}"
@@ -55,6 +57,6 @@ def lab() -> Iterator[Lab]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ca = LabCA(folder / "ca")
         servers = stack.enter_context(LabServers(ca, sys.executable, way.apply({"PATH": os.environ["PATH"]})))
-        network = open_network("router", stack, 2)
+        network = open_network("router", stack, ca.bundle, 2)
         processes = stack.enter_context(ProcessGroups())
-        yield Lab(Client(network, ca, processes, folder, way, 30.0), servers, ca, way, folder)
+        yield Lab(Client(network, processes, folder, way, 30.0), servers, ca, way, folder)

@@ -15,17 +15,33 @@ from pqtls.cli.options import openssl_options, parse_allowed
 from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import IO, TextIO
 
     from rich.console import Console
     from rich.status import Status
 
-    from pqtls.report.model import CaseResult, Setting
+    from pqtls.report.model import CaseResult, Setting, SuiteReport
+    from pqtls.suite.options import Options
+    from pqtls.suite.schedule import Listener
 
 
 @click.command()
-@click.option("--local", is_flag=True, default=True, help="Against a throwaway lab on loopback (the default).")
+@click.option("--local", is_flag=True, help="Against a throwaway lab on this machine, offline (the default).")
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="R",
+    help="Against AWS Secrets Manager in this region, with your own credentials (repeatable).",
+)
+@click.option(
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    metavar="HOST[:PORT]|URL",
+    help="Against this TLS server (repeatable); by the clients that are not AWS's.",
+)
 @click.option(
     "--case",
     "cases",
@@ -69,28 +85,51 @@ if TYPE_CHECKING:
     default=0,
     help="First client's proxy port on loopback; 0: any free one.",
 )
-def test(only_list: bool, allow: tuple[str, ...], json_path: str | None, junit_path: str | None, **rest: Any) -> int:
-    """Prove eight Python clients post-quantum, offline: every connection, from the handshake's bytes.
+def test(
+    only_list: bool,
+    local: bool,
+    allow: tuple[str, ...],
+    json_path: str | None,
+    junit_path: str | None,
+    **rest: Any,
+) -> int:
+    """Prove eight Python clients post-quantum: every connection, from the handshake's bytes.
+
+    Against a lab on this machine, offline and without credentials, or against the real servers that you name.
 
     Passes only if every connection of every client was post-quantum and the negative control was not.
     """
     if only_list:
         return _list_cases()
-    from pqtls.suite.local import Options, run_local
+    from pqtls.suite.options import Options
 
     options = Options(allowed=parse_allowed(allow), **{key: rest[key] for key in Options.names() if key in rest})
+    is_real = bool(options.regions or options.endpoints)
+    if local and is_real:
+        raise UsageError("--local and --region or --endpoint exclude each other.", "Make two runs.")
+    run = _load_run(is_real=is_real)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminated_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
         junit_file = stack.enter_context(_open_whole(junit_path))
         view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
-        report = run_local(options, view)
+        report = run(options, view)
         view.finish(report)
         if junit_file is not None:
             from pqtls.report.junit import render_junit
 
             junit_file.write(render_junit(report))
     return report.exit_code
+
+
+def _load_run(*, is_real: bool) -> Callable[[Options, Listener], SuiteReport]:
+    if is_real:
+        from pqtls.suite.remote import run_remote
+
+        return run_remote
+    from pqtls.suite.local import run_local
+
+    return run_local
 
 
 def _list_cases() -> int:

@@ -27,7 +27,8 @@ def setting_to_json(setting: Setting) -> dict[str, Any]:
             "why": setting.why,
             "source": setting.source,
         },
-        "servers": {"version": setting.servers, "groups": setting.server_groups or None},
+        "servers": {"version": setting.servers or None, "groups": setting.server_groups or None},
+        "targets": list(setting.targets),
         "client_groups": setting.client_groups or None,
         "witnesses": setting.witnesses,
     }
@@ -48,6 +49,7 @@ def case_to_json(case: CaseResult, *, is_control: bool = False) -> dict[str, Any
         "verdict": case.verdict,
         "reason": case.reason,
         "exit_code": case.exit_code,
+        "failure": case.failure or None,
         "seconds": round(case.seconds, 3),
         "connections": [connection.id for connection in case.connections],
         "allowed": [

@@ -55,7 +55,7 @@ def _kind(case: CaseResult) -> str | None:
 
 
 def _message(case: CaseResult) -> str:
-    parts = [f"{case.verdict} ({case.reason})", *case.disagreements, *case.blind_spots]
+    parts = [f"{case.verdict} ({case.reason})", *filter(None, [case.failure]), *case.disagreements, *case.blind_spots]
     parts += [f"did not refuse the {each.server} server" for each in case.refusals if not each.was_refused]
     return "; ".join(parts)
 

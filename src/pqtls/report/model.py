@@ -12,6 +12,7 @@ from pqtls.errors import (
     EXIT_PROVEN,
     combine_exit_codes,
 )
+from pqtls.observe.names import normalize_host
 
 if TYPE_CHECKING:
     from pqtls.evidence import Verdict
@@ -65,6 +66,9 @@ class CaseResult:
         notes: What one witness did not see but the other did, as sentences; they take nothing from the verdict.
         disagreements: Facts on which the witnesses differ, as sentences.
         refusals: The certificate controls that belong to this client.
+        target_host: The real server that it was sent to; None in the lab.
+        failure_reason: Why it failed, in a word for programs; "" if it did not, or nobody knows.
+        failure: The same as a sentence.
     """
 
     name: str
@@ -78,6 +82,9 @@ class CaseResult:
     notes: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    target_host: str | None = None
+    failure_reason: str = ""
+    failure: str = ""
 
     @property
     def got_its_answer(self) -> bool:
@@ -91,6 +98,14 @@ class CaseResult:
             connection: One of this case's.
         """
         return connection.finding.verdict == "not-post-quantum" and (connection.host or "") in self.allowed
+
+    def is_helper(self, connection: Observation) -> bool:
+        """Tell whether a connection goes elsewhere than to the server under test, such as to AWS's STS.
+
+        Args:
+            connection: One of this case's.
+        """
+        return self.target_host is not None and connection.host not in (None, normalize_host(self.target_host))
 
     @property
     def verdict(self) -> CaseVerdict:
@@ -117,6 +132,8 @@ class CaseResult:
                 return connection.finding.reason
         if verdict == "allowed":
             return "allowed-host"
+        if not self.got_its_answer and self.failure_reason:
+            return self.failure_reason
         if not self.connections:
             return "no-connection-seen"
         return "not-visible-here" if self.blind_spots else "client-failed"
@@ -148,10 +165,11 @@ class Setting:
         openssl: OPENSSL_VERSION that the clients really ran with.
         why: Why this way, as a sentence.
         source: Where a grafted OpenSSL comes from, else "".
-        servers: OPENSSL_VERSION of the lab's servers.
+        servers: OPENSSL_VERSION of the lab's servers; "" for real ones.
         client_groups: Groups that the clients were held to; "" for OpenSSL's own list.
         server_groups: Groups that the servers were held to; "" for OpenSSL's own list.
         witnesses: Who looked, as a sentence.
+        targets: Real servers, as host:port; empty in the lab.
     """
 
     pqtls: str
@@ -164,6 +182,7 @@ class Setting:
     client_groups: str
     server_groups: str
     witnesses: str
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

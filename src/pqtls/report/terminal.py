@@ -119,7 +119,8 @@ def render_setting(setting: Setting) -> list[Line]:
     if setting.client_groups:
         lines.append([("         ", ""), (f"held to groups {setting.client_groups}", "yellow")])
     held = f", held to groups {setting.server_groups}" if setting.server_groups else ""
-    lines.append([("servers  ", "dim"), (f"{setting.servers}{held}", "")])
+    servers = f"real: {clean_text(', '.join(setting.targets))}" if setting.targets else f"{setting.servers}{held}"
+    lines.append([("servers  ", "dim"), (servers, "")])
     lines.append([("witness  ", "dim"), (setting.witnesses, "")])
     return lines
 
@@ -136,7 +137,7 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     lines: list[Line] = [
         [
             (f"{number or '-':>2} ", "dim"),
-            (f"{case.title:<22}", "bold"),
+            (f"{case.title:<21} ", "bold"),
             (f"{case.verdict} / {case.reason}", style),
             (f"   {answer}, {case.seconds:.1f} s", "dim"),
         ]
@@ -145,6 +146,10 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
         for position, text in enumerate(describe_connection(connection)):
             lines.append([("   " if position == 0 else "     ", ""), (text, "")])
         lines.append([("     ", ""), *_verdict_of(case, connection)])
+        if case.is_helper(connection) and connection.finding.verdict == "not-post-quantum":
+            lines += _describe_helper(case, connection)
+    if case.failure:
+        lines.append([("   ! ", "yellow"), (case.failure, "yellow")])
     lines += [[("   ! ", "red"), (clean_text(text), "red")] for text in case.disagreements]
     lines += [[("   ! ", "yellow"), (clean_text(text), "yellow")] for text in case.blind_spots]
     lines += [
@@ -157,8 +162,18 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     ]
     lines += [[("   . ", "dim"), (clean_text(text), "dim")] for text in case.notes]
     if not case.got_its_answer:
-        lines += [[("   | ", "dim"), (clean_text(text), "dim")] for text in case.output.splitlines()[-3:]]
+        last = case.output.splitlines()[-1 if case.failure else -3 :]
+        lines += [[("   | ", "dim"), (clean_text(text), "dim")] for text in last]
     return lines
+
+
+def _describe_helper(case: CaseResult, connection: Observation) -> list[Line]:
+    """Say of a classical connection to another host than the one under test how it would be accepted."""
+    if case.is_allowed(connection):
+        return []
+    host = clean_text(connection.host or "")
+    text = f"a helper of this client, not the server under test; to accept it: --allow '{host}=why it may be classical'"
+    return [[("     ", ""), (text, "dim")]]
 
 
 def _describe_refusal(contacted: bool) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pqtls.errors import UsageError
 
-_HEADER_LINE = re.compile(r"#\s*(title|host|needs):\s*(.*?)\s*$")
+_HEADER_LINE = re.compile(r"#\s*(title|host|needs|for):\s*(.*?)\s*$")
 SUFFIXES = (".py", ".sh")
 # The header ends at the first line that is neither a comment nor blank; no script is read further than this.
 _MAX_HEADER_LINES = 40
@@ -29,6 +29,7 @@ class Case:
         path: The script.
         host: Host that it contacts, "" if it says none.
         needs: Distributions that must be installed for it.
+        is_for_aws: It speaks AWS's API, so that no other server can answer it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Case:
     path: Path
     host: str
     needs: tuple[str, ...]
+    is_for_aws: bool = False
 
     def missing(self) -> tuple[str, ...]:
         """Return the distributions that it needs and that are not installed."""
@@ -57,7 +59,7 @@ def read_case(path: Path) -> Case:
     Raises:
         UsageError: It cannot be read.
     """
-    values = {"title": "", "host": "", "needs": ""}
+    values = {"title": "", "host": "", "needs": "", "for": ""}
     try:
         with path.open(encoding="utf-8") as file:
             for _, line in zip(range(_MAX_HEADER_LINES), file, strict=False):
@@ -72,7 +74,7 @@ def read_case(path: Path) -> Case:
         ) from error
     name = re.sub(r"^\d+[_-]", "", path.stem).replace("_", "-")
     needs = tuple(re.split(r"[,\s]+", values["needs"])) if values["needs"] else ()
-    return Case(name, values["title"] or name, path, values["host"], needs)
+    return Case(name, values["title"] or name, path, values["host"], needs, values["for"].lower() == "aws")
 
 
 def load_builtin_cases() -> tuple[Case, ...]:

@@ -7,7 +7,7 @@ import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pqtls.observe.observation import Observation, find_disagreements, merge
 from pqtls.observe.recorder import RecorderFolder
@@ -15,11 +15,12 @@ from pqtls.observe.recorder import RecorderFolder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pqtls.lab.ca import LabCA
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
     from pqtls.suite.network import Network
     from pqtls.suite.process import Finished, ProcessGroups
+
+TargetT = TypeVar("TargetT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,11 @@ class ClientRun:
     notes: tuple[str, ...] = ()
 
 
-class Client:
-    """Runs cases against the lab.
+class Client(Generic[TargetT]):
+    """Runs cases.
 
     Args:
-        network: How they reach the lab, with the witness on the way.
-        ca: The lab's authority.
+        network: How they reach servers, with the witness on the way.
         processes: Where processes are started.
         folder: Private folder for their home folders.
         way: The OpenSSL for them.
@@ -54,10 +54,9 @@ class Client:
     """
 
     def __init__(
-        self, network: Network, ca: LabCA, processes: ProcessGroups, folder: Path, way: Way, timeout_s: float
+        self, network: Network[TargetT], processes: ProcessGroups, folder: Path, way: Way, timeout_s: float
     ) -> None:
         self._network = network
-        self._ca = ca
         self._processes = processes
         self._folder = folder
         self._way = way
@@ -70,7 +69,7 @@ class Client:
     def run(
         self,
         case: Case,
-        target: tuple[str, int],
+        target: TargetT,
         extra: Mapping[str, str],
         *,
         port: int = 0,
@@ -80,7 +79,7 @@ class Client:
 
         Args:
             case: The case.
-            target: Address of the server that every AWS name leads to.
+            target: The server; in the lab, the address that every AWS name leads to.
             extra: More environment, such as OPENSSL_CONF.
             port: Port of its proxy on loopback, 0 for any free one.
             pcap_path: Where to write its handshakes' packets, None for nowhere.
@@ -92,26 +91,28 @@ class Client:
         home = Path(tempfile.mkdtemp(prefix="client-", dir=self._folder))
         with RecorderFolder() as recorder:
             with self._network.open_passage(target, port) as passage:
-                environment = passage.environment(self._ca.bundle, home)
+                environment = passage.environment(case, home)
                 environment["PATH"] = _scripts_first(environment.get("PATH", ""))
                 environment = recorder.environment(self._way.apply({**environment, **extra}))
-                finished = self._processes.run(passage.wrap(_command(case)), environment, home, self._timeout_s)
+                command, folder = passage.wrap(_command(case)), passage.working_folder(home)
+                finished = self._processes.run(command, environment, folder, self._timeout_s)
             recording = recorder.read()
         wire = passage.report()
         if pcap_path is not None:
             passage.write_packets(pcap_path)
         connections, disagreements = join_witnesses(recording.observations, wire.observations)
-        missed = [each for each in connections if each.sources == ("recorder",)]
         blind_spots = list(wire.blind_spots)
-        blind_spots += [
-            f"the recorder saw a connection to {each.server or each.host} that the wire did not" for each in missed
-        ]
+        if self._network.sees_the_wire:
+            blind_spots += [
+                f"the recorder saw a connection to {each.server or each.host} that the wire did not"
+                for each in connections
+                if each.sources == ("recorder",)
+            ]
         blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
         notes = recording.blind_spots
-        if not self._network.sees_every_program and notes:
-            blind_spots += ["what only the relay can see proves nothing; --network namespaces captures its packets"]
         if not self._network.sees_every_program:
-            blind_spots, notes = [*notes, *blind_spots], ()
+            remedy = [self._network.remedy] if notes and self._network.remedy else []
+            blind_spots, notes = [*notes, *blind_spots, *remedy], ()
         return ClientRun(finished, connections, disagreements, tuple(blind_spots), notes)
 
 

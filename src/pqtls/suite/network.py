@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from pqtls.errors import BugError, CannotProveError, PqtlsError, UsageError
 from pqtls.lab.client_environment import lab_client_environment
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pqtls.lab.ca import LabCA
     from pqtls.lab.names import Address
     from pqtls.observe.observation import Observation
+    from pqtls.suite.case import Case
 
 NetworkChoice = Literal["auto", "namespaces", "router"]
+TargetT_contra = TypeVar("TargetT_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,16 @@ class WireReport:
 class Passage(Protocol):
     """One client's way to one server, while it is open."""
 
-    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
-        """Return the client's whole environment, but for the OpenSSL."""
+    def environment(self, case: Case, home: Path) -> dict[str, str]:
+        """Return a client's whole environment, but for the OpenSSL.
+
+        Args:
+            case: What it runs.
+            home: A private folder for it.
+        """
+
+    def working_folder(self, home: Path) -> Path:
+        """Return where a client runs, which may be its private folder."""
 
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         """Return the command line that starts a client on this way."""
@@ -66,25 +76,33 @@ class Passage(Protocol):
         """
 
 
-class Network(Protocol):
-    """How clients reach the lab's servers.
+class Network(Protocol[TargetT_contra]):
+    """How clients reach servers.
 
     Attributes:
         witnesses: Who looks at the connections, as a sentence.
         parallel_clients: How many clients may be under way at once.
-        sees_every_program: Its witness sees the connections of every program, not only of those that honour a
+        sees_the_wire: It has a witness on the way, and all connections of clients pass it.
+        sees_every_program: That witness sees the connections of every program, not only of those that honour a
             proxy variable.
+        remedy: What would show more than is visible here, as a sentence; "" where nothing would.
     """
 
     witnesses: str
     parallel_clients: int
+    sees_the_wire: bool
     sees_every_program: bool
+    remedy: str
+
+    def open_passage(self, target: TargetT_contra, port: int = 0) -> AbstractContextManager[Passage]:
+        """Open one client's way to a server."""
+
+
+class LabNetwork(Network["Address"], Protocol):
+    """How clients reach the lab's servers."""
 
     def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
         """Return servers that clients can reach, not yet started."""
-
-    def open_passage(self, target: Address, port: int = 0) -> AbstractContextManager[Passage]:
-        """Open one client's way to a server."""
 
 
 class RouterNetwork:
@@ -92,14 +110,18 @@ class RouterNetwork:
 
     Args:
         router: The running router.
+        ca_bundle: The authority that clients trust, PEM.
         why: Why not a network of its own, as a clause; "" if it was chosen.
         parallel_clients: How many clients may be under way at once.
     """
 
+    sees_the_wire = True
     sees_every_program = False
+    remedy = "what only the relay can see proves nothing; --network namespaces captures its packets"
 
-    def __init__(self, router: Router, why: str, parallel_clients: int) -> None:
+    def __init__(self, router: Router, ca_bundle: Path, why: str, parallel_clients: int) -> None:
         self._router = router
+        self._ca_bundle = ca_bundle
         self.parallel_clients = parallel_clients
         because = f" ({why})" if why else ""
         self.witnesses = f"the recorder inside each client, and the relay on loopback{because}; they must agree"
@@ -119,7 +141,7 @@ class RouterNetwork:
         Raises:
             UsageError: The port is taken.
         """
-        passage = _RouterPassage()
+        passage = _RouterPassage(self._ca_bundle)
         routes = dict.fromkeys(AWS_HOSTS, target)
         with self._router.open_entry(routes, dial=target, witness_factory=passage.witness, port=port) as entry:
             passage.ports = (entry.proxy_port, entry.dial_port)
@@ -130,7 +152,8 @@ class RouterNetwork:
 
 
 class _RouterPassage:
-    def __init__(self) -> None:
+    def __init__(self, ca_bundle: Path) -> None:
+        self._ca_bundle = ca_bundle
         self.ports = (0, 0)
         self.refused: tuple[str, ...] = ()
         self._seen: list[Observation] = []
@@ -138,8 +161,12 @@ class _RouterPassage:
     def witness(self, client: str, server: str, _host: str) -> RelayWitness:
         return RelayWitness(client, server, self._seen.append)
 
-    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
-        return lab_client_environment(ca_bundle, *self.ports, home)
+    def environment(self, case: Case, home: Path) -> dict[str, str]:
+        _ = case
+        return lab_client_environment(self._ca_bundle, *self.ports, home)
+
+    def working_folder(self, home: Path) -> Path:
+        return home
 
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         return list(arguments)
@@ -158,14 +185,18 @@ class NamespaceNetwork:
 
     Args:
         lab: The namespaces.
+        ca_bundle: The authority that clients trust, PEM.
     """
 
     witnesses = "the recorder inside each client, and a capture of the packets; they must agree"
     parallel_clients = 1
+    sees_the_wire = True
     sees_every_program = True
+    remedy = ""
 
-    def __init__(self, lab: NamespacedLab) -> None:
+    def __init__(self, lab: NamespacedLab, ca_bundle: Path) -> None:
         self._lab = lab
+        self._ca_bundle = ca_bundle
         self._free_addresses = iter(lab.server_addresses)
 
     def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
@@ -185,17 +216,22 @@ class NamespaceNetwork:
         """
         _ = port
         with LiveCapture.adopt(self._lab.open_capture_socket()) as capture:
-            yield _NamespacePassage(self._lab, target[0], capture)
+            yield _NamespacePassage(self._lab, self._ca_bundle, target[0], capture)
 
 
 class _NamespacePassage:
-    def __init__(self, lab: NamespacedLab, address: str, capture: LiveCapture) -> None:
+    def __init__(self, lab: NamespacedLab, ca_bundle: Path, address: str, capture: LiveCapture) -> None:
         self._lab = lab
+        self._ca_bundle = ca_bundle
         self._hosts = dict.fromkeys(AWS_HOSTS, address)
         self.capture = capture
 
-    def environment(self, ca_bundle: Path, home: Path) -> dict[str, str]:
-        return lab_client_environment(ca_bundle, None, None, home)
+    def environment(self, case: Case, home: Path) -> dict[str, str]:
+        _ = case
+        return lab_client_environment(self._ca_bundle, None, None, home)
+
+    def working_folder(self, home: Path) -> Path:
+        return home
 
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         return self._lab.wrap(arguments, hosts=self._hosts)
@@ -208,12 +244,13 @@ class _NamespacePassage:
         self.capture.write_pcap(path)
 
 
-def open_network(choice: NetworkChoice, stack: ExitStack, parallel_clients: int) -> Network:
+def open_network(choice: NetworkChoice, stack: ExitStack, ca_bundle: Path, parallel_clients: int) -> LabNetwork:
     """Make a network for the lab.
 
     Args:
         choice: "auto" takes namespaces where their whole set-up succeeds, else the router.
         stack: What closes it.
+        ca_bundle: The authority that clients trust, PEM.
         parallel_clients: How many clients the router may carry at once.
 
     Raises:
@@ -222,9 +259,9 @@ def open_network(choice: NetworkChoice, stack: ExitStack, parallel_clients: int)
     why = ""
     if choice != "router":
         try:
-            return NamespaceNetwork(stack.enter_context(NamespacedLab()))
+            return NamespaceNetwork(stack.enter_context(NamespacedLab()), ca_bundle)
         except PqtlsError as error:
             if choice == "namespaces":
                 raise CannotProveError(error.message, error.next_step or "Use --network router.") from error
             why = f"no network of its own here: {error.message.rstrip('.')}"
-    return RouterNetwork(stack.enter_context(Router()), why, parallel_clients)
+    return RouterNetwork(stack.enter_context(Router()), ca_bundle, why, parallel_clients)

@@ -1,0 +1,154 @@
+"""`pqtls test --region` and `--endpoint`: the suite against real servers, with the user's own credentials.
+
+The negative control runs in the lab, beside it: a client held to x25519 must not come out post-quantum, whatever the
+real servers do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pqtls import __version__
+from pqtls.errors import UsageError
+from pqtls.lab.ca import LabCA
+from pqtls.openssl.interpreter import inspect_interpreter
+from pqtls.openssl.ways import choose_way
+from pqtls.report.model import CaseResult, Setting, SuiteReport
+from pqtls.suite.case import select_cases
+from pqtls.suite.client import Client
+from pqtls.suite.control import CONTROL_GROUPS, run_control
+from pqtls.suite.held import bare_environment, hold_to_groups
+from pqtls.suite.host_network import HostNetwork
+from pqtls.suite.network import open_network
+from pqtls.suite.packets import Packets, create_private
+from pqtls.suite.process import ProcessGroups
+from pqtls.suite.result import case_result
+from pqtls.suite.schedule import Listener, Schedule
+from pqtls.suite.target import Target, parse_endpoint, parse_region
+
+if TYPE_CHECKING:
+    from pqtls.openssl.ways import Way
+    from pqtls.suite.case import Case
+    from pqtls.suite.options import Options
+
+# Real servers are somebody else's: a few clients at once, not as many as there are processors.
+PARALLEL_CLIENTS = 3
+
+
+def run_remote(options: Options, listener: Listener) -> SuiteReport:
+    """Run the suite against the real servers that were named.
+
+    Args:
+        options: What was asked for; with at least one region or endpoint.
+        listener: Who is told how it goes.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: A target or a case that cannot be had, or an option that only the lab has.
+        CannotProveError: No OpenSSL with ML-KEM can be had for the clients as asked.
+    """
+    began = time.monotonic()
+    targets = _read_targets(options)
+    chosen = select_cases(options.cases)
+    pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
+    if not pairs:
+        raise UsageError("None of these cases can be sent to these servers.", "Name cases with --case.")
+    python = inspect_interpreter(sys.executable)
+    extra = (options.openssl_source,) if options.openssl_source else ()
+    way = choose_way(options.openssl, python, extra_sources=extra)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pqtls-test-")))
+        conf = hold_to_groups(options.groups, folder / "clients", way, python, dict(os.environ))
+        network = HostNetwork(PARALLEL_CLIENTS, "no packets are captured")
+        if options.pcap_path is not None:
+            create_private(options.pcap_path)
+        setting = Setting(
+            pqtls=__version__,
+            python=python.version,
+            way=way.kind,
+            openssl=way.openssl_version,
+            why=way.reason,
+            source=way.source_description,
+            servers="",
+            client_groups=options.groups,
+            server_groups="",
+            witnesses=network.witnesses,
+            targets=tuple(f"{target.host}:{target.port}" for target in targets),
+        )
+        listener.setting_known(setting)
+        processes = stack.enter_context(ProcessGroups())
+        client = Client(network, processes, folder, way, options.timeout_s)
+        run = _Run(options, client, listener, conf, folder, network.parallel_clients)
+        control = partial(_run_control, processes, folder, way, options)
+        results, control_result = run.run(pairs, control)
+    return SuiteReport(setting, tuple(results), control_result, time.monotonic() - began)
+
+
+def _read_targets(options: Options) -> list[Target]:
+    for name, value in (("--server-groups", options.server_groups), ("--port", options.port)):
+        if value:
+            raise UsageError(f"{name} is for the lab's servers; real ones do as they like.", "Leave it out.")
+    if options.network != "auto":
+        raise UsageError("--network is for the lab; real servers are reached as always.", "Leave it out.")
+    targets = [parse_region(text) for text in options.regions] + [parse_endpoint(text) for text in options.endpoints]
+    return list(dict.fromkeys(targets))
+
+
+def _is_meant(case: Case, target: Target, options: Options) -> bool:
+    """Tell whether a case goes to a server: AWS's clients go to another one only if they were asked for by name."""
+    return bool(target.region) or not case.is_for_aws or bool(options.cases)
+
+
+class _Run:
+    def __init__(
+        self,
+        options: Options,
+        client: Client[Target],
+        listener: Listener,
+        conf: dict[str, str],
+        folder: Path,
+        parallel_clients: int,
+    ) -> None:
+        self._options = options
+        self._client = client
+        self._conf = conf
+        self._packets = Packets(options.pcap_path, folder)
+        self._schedule = Schedule(listener, client.stop, parallel_clients)
+
+    def run(
+        self, pairs: list[tuple[Case, Target]], control: partial[CaseResult]
+    ) -> tuple[list[CaseResult], CaseResult]:
+        def shown_control() -> CaseResult:
+            with self._schedule.shown("negative control"):
+                return control()
+
+        return self._schedule.run([partial(self._case, case, target) for case, target in pairs], shown_control)
+
+    def _case(self, case: Case, target: Target) -> CaseResult:
+        with self._schedule.shown(f"{case.title}, {target.name}"), self._packets.of_one_client() as pcap_path:
+            run = self._client.run(case, target, self._conf, pcap_path=pcap_path)
+        return case_result(case, run, allowed=self._options.allowed, target=target)
+
+
+def _run_control(processes: ProcessGroups, folder: Path, way: Way, options: Options) -> CaseResult:
+    """Run the negative control in a lab of its own, on loopback."""
+    python = inspect_interpreter(sys.executable)
+    extra = (options.openssl_source,) if options.openssl_source else ()
+    servers_way = choose_way("auto", python, extra_sources=extra)
+    ca = LabCA(folder / "ca")
+    conf = hold_to_groups(CONTROL_GROUPS, folder / "control", way, python)
+    with ExitStack() as stack:
+        network = open_network("router", stack, ca.bundle, 1)
+        environment = servers_way.apply(bare_environment())
+        servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
+        client = Client(network, processes, folder, way, options.timeout_s)
+        return run_control(client, servers.address("good"), conf)
