@@ -360,6 +360,12 @@ def prove(engine: Docker | Buildah, steps: Steps) -> None:
         f"sealed, namespaces allowed: exit code 0, seen by the capture, {size_bytes:,} bytes of packets in /proof"
     )
 
+    command = engine.sealed_command(["test", "--region", "us-east-1"], proof)
+    output = show(f"docker run --rm --network none {engine.tag} test --region us-east-1", command, 3, brief=True)
+    if "no-credentials" not in output or "name-not-resolved" not in output or "Traceback" in output:
+        raise ImageError("without a network, --region did not say why")
+    steps.done("a region without network and credentials: exit code 3, told in plain words")
+
     output = show(f"docker run --rm -i {engine.tag} shell", engine.command(["shell"]), expected=0, feed=LOOK_ROUND)
     if "uid=0(" in output or "aws-cli/" not in output or "OpenSSL 3." not in output:
         raise ImageError("the shell is not as documented")

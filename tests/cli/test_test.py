@@ -185,10 +185,12 @@ class TestAllow:
         assert connection["verdict"] == "not-post-quantum"
         assert "allowed (moves in May), not post-quantum" in run.out
         assert "1 of 1 clients" not in run.out
+        assert "was not needed" not in run.out
 
     def test_another_host_is_not_allowed_by_it(self, tmp_path: Path) -> None:
         run = Run(tmp_path, "--case", "socket-ssl", "--server-groups", "x25519", "--allow", f"{self.HOST}=moves in May")
         assert run.code == 1
+        assert f"--allow {self.HOST} was not needed" in run.out
 
     @pytest.mark.parametrize("value", [HOST, f"{HOST}=", "=why", ""])
     def test_a_host_needs_a_reason(self, tmp_path: Path, value: str) -> None:

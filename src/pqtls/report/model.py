@@ -202,6 +202,13 @@ class SuiteReport:
     seconds: float
 
     @property
+    def unused_allowed(self) -> tuple[str, ...]:
+        """Hosts that --allow names and that no classical connection went to: perhaps misspelt, perhaps done with."""
+        named = {host for case in self.cases for host in case.allowed}
+        used = {each.host for case in self.cases for each in case.connections if case.is_allowed(each)}
+        return tuple(sorted(named - used))
+
+    @property
     def control_exit_code(self) -> int:
         """0 if the control came out classical; 4 if it was called post-quantum; else nothing is proven: 3."""
         verdicts = {each.finding.verdict for each in self.control.connections}

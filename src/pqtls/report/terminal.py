@@ -222,6 +222,13 @@ def render_ending(report: SuiteReport) -> list[Line]:
             ("" if ok else "; it had to be not-post-quantum, so nothing here is proven", "bold red"),
         ]
     )
+    for host in report.unused_allowed:
+        lines.append(
+            [
+                ("         ", ""),
+                (f"--allow {clean_text(host)} was not needed: no classical connection went there", "yellow"),
+            ]
+        )
     lines.append(_answer(report))
     return lines
 
