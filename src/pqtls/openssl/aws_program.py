@@ -68,14 +68,19 @@ def find_aws_program(environment: Mapping[str, str] | None = None) -> AwsProgram
 
 def _frozen(path: Path, real: Path) -> AwsProgram:
     folders = [folder for folder in (real.parent, real.parent / "_internal") if is_folder(folder)]
-    openssl = next((text for folder in folders if (text := _openssl_of(folder))), "")
+    openssl = next((text for folder in folders if (text := find_carried_openssl(folder))), "")
     match = re.search(r"/v2/(\d+\.\d+\.\d+[^/]*)/", str(real))
     carries = f"carries {openssl}" if openssl else "its files don't say which OpenSSL it carries"
     reach = "frozen, so a graft and `pqtls run` do nothing for it"
     return AwsProgram(path, "frozen", match.group(1) if match else "", openssl, f"{carries}; {reach}")
 
 
-def _openssl_of(folder: Path) -> str:
+def find_carried_openssl(folder: Path) -> str:
+    """Return the version of the libcrypto that lies in a folder, "" if there is none or it does not say.
+
+    Args:
+        folder: Where a frozen program's libraries are.
+    """
     for library in find_matching(folder, "libcrypto*"):
         try:
             version = read_library_text(library.read_bytes()).version

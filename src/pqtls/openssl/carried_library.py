@@ -53,15 +53,27 @@ def read_carried_library(info: Path, *, only_static: bool = False) -> str:
             data = path.read_bytes()
         except OSError:
             continue
-        match = _OPENSSL.search(data)
-        names += [" ".join(match.group().decode().split())] if match else []
-        names += [name for text, name in _NAMES.items() if text in data]
+        names += name_libraries(data)
         needed += _needed_libssl(data)
     if "AWS-LC" in names:
         names = [name for name in names if name != "BoringSSL"]  # which it descends from, and names
     if names:
         return ", ".join(dict.fromkeys(names))
     return f"the system's {needed[0]}" if needed and not only_static else ""
+
+
+def name_libraries(data: bytes) -> list[str]:
+    """Name the TLS libraries whose constants are in a file; nothing says that they are used.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        Such as ["OpenSSL 3.0.19 27 Jan 2026"] or ["rustls"].
+    """
+    match = _OPENSSL.search(data)
+    names = [" ".join(match.group().decode().split())] if match else []
+    return names + [name for text, name in _NAMES.items() if text in data]
 
 
 def _shared_objects(info: Path) -> list[Path]:

@@ -40,26 +40,43 @@ def find_interpreter(command: Sequence[str], path: str | None = None) -> Path | 
         `#!/usr/bin/env [-S] python`, the /bin/sh trick of pip and uv), or None: not a Python program, or it
         cannot be told. Symbolic links are kept, since a virtual environment's Python is one.
     """
-    return _find(list(command), os.environ.get("PATH", os.defpath) if path is None else path, _MAX_HOPS)
+    files = follow_command(command, path)
+    return files[-1] if files and _PYTHON_NAME.fullmatch(files[-1].name) else None
 
 
-def _find(command: list[str], path: str, hops: int) -> Path | None:
-    program = shutil.which(command[0], path=path) if command and hops else None
-    if program is None:
-        return None
-    found = Path(program).absolute()
-    if _PYTHON_NAME.fullmatch(found.name):
-        return found
+def follow_command(command: Sequence[str], path: str | None = None) -> list[Path]:
+    """List the files that a command line leads through: a script, its interpreter, what `env` starts.
+
+    Args:
+        command: The program and its arguments.
+        path: Folders to search, in PATH's form; None for this process's PATH.
+
+    Returns:
+        The files in order, symbolic links kept, none if there is no such program. It ends at a Python, at a
+        program that is no script, or at a script that cannot be followed, such as one of a shell.
+    """
+    search = os.environ.get("PATH", os.defpath) if path is None else path
+    words, files = list(command), []
+    while words and len(files) < _MAX_HOPS:
+        program = shutil.which(words[0], path=search)
+        if program is None:
+            break
+        found = Path(program).absolute()
+        files.append(found)
+        words = [] if _PYTHON_NAME.fullmatch(found.name) else _next_command(found, words[1:])
+    return files
+
+
+def _next_command(found: Path, arguments: list[str]) -> list[str]:
+    """Return the command that a program starts in its stead, [] if it starts none or it cannot be told."""
     if found.name == "env":
-        return _find(_after_env(command[1:]), path, hops - 1)
+        return _after_env(arguments)
     try:
         with found.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
-        return None
-    if not head.startswith(b"#!"):
-        return None
-    return _find(_shebang(head, found), path, hops - 1)
+        return []
+    return _shebang(head, found) if head.startswith(b"#!") else []
 
 
 def _shebang(head: bytes, script: Path) -> list[str]:

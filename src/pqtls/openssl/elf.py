@@ -22,7 +22,7 @@ from pqtls.openssl.elf_image import (
     ElfString,
 )
 
-__all__ = ["MACHINES", "ElfError", "ElfFile", "ElfString", "parse_elf", "read_elf"]
+__all__ = ["MACHINES", "MAX_FILE_BYTES", "ElfError", "ElfFile", "ElfString", "parse_elf", "read_elf"]
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """A libcrypto has 5 to 8 MB, a static Python 30 to 100 MB; more is no program worth reading into memory."""
