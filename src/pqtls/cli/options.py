@@ -41,6 +41,21 @@ def openssl_options(command: Command) -> Command:
     )(command)
 
 
+def groups_option(command: Command) -> Command:
+    """Add --groups.
+
+    Args:
+        command: The function of a verb.
+    """
+    return click.option(
+        "--groups",
+        default="",
+        metavar="LIST",
+        help="Hold programs to these groups: default, hybrid-only, level5, mlkem1024, or a list in the syntax of "
+        "OpenSSL 3.5.",
+    )(command)
+
+
 def parse_allowed(values: tuple[str, ...]) -> dict[str, str]:
     """Read `--allow HOST=REASON` values.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pqtls.cli.options import openssl_options
+from pqtls.cli.options import groups_option, openssl_options
 from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def prepare(
     Args:
         openssl: The way asked for.
         openssl_source: Folder to graft from, or None.
-        groups: Groups to hold the command to, "" for OpenSSL's own list.
+        groups: A list of groups to hold the command to, or a preset's name; "" for what is in force.
         command: The command line, if it is known: a Python program's own interpreter decides then.
 
     Yields:
@@ -56,22 +56,27 @@ def prepare(
         CannotProveError: No such OpenSSL can be had here.
         UsageError: OpenSSL would silently drop these groups.
     """
+    from pqtls.openssl.group_presets import resolve_groups
     from pqtls.openssl.groups_conf import check_groups, write_groups_conf
     from pqtls.openssl.interpreter import find_interpreter, inspect_interpreter
+    from pqtls.openssl.openssh import keep_openssh_working
     from pqtls.openssl.ways import choose_way
 
     found = find_interpreter(command, os.environ.get("PATH", os.defpath)) if command else None
     interpreter = inspect_interpreter(found or sys.executable)
     way = choose_way(openssl, interpreter, extra_sources=(openssl_source,) if openssl_source else ())
     environment = way.apply(dict(os.environ))
+    if way.graft is not None:
+        environment = keep_openssh_working(way.graft.folder, environment)
     if not groups:
         yield Prepared(way, environment)
         return
     folder = Path(tempfile.mkdtemp(prefix="pqtls-groups-"))  # 0700
     try:
-        conf = write_groups_conf(groups, folder, interpreter, environment)
+        held = resolve_groups(groups)
+        conf = write_groups_conf(held.groups, folder, interpreter, environment, is_tls13_only=held.is_tls13_only)
         environment["OPENSSL_CONF"] = str(conf)
-        check_groups(interpreter.executable, environment, groups)
+        check_groups(interpreter.executable, environment, held.groups)
         yield Prepared(way, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -79,21 +84,36 @@ def prepare(
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @openssl_options
-@click.option("--groups", default="", metavar="LIST", help="Hold the command to these groups (OpenSSL 3.5 syntax).")
+@groups_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- CMD [ARGS]...")
 def run(openssl: str, openssl_source: Path | None, groups: str, command: tuple[str, ...]) -> int:
     """Run CMD with the chosen OpenSSL, and return its exit code.
 
-    It reaches every program that is linked to libssl.so.3, and its children. It does not prove what they then
-    do: `pqtls test` does.
+    It reaches every program that is linked to libssl.so.3, and its children. Of one that it cannot reach it says
+    so, and why, before it runs it all the same. It does not prove what programs then do: `pqtls test` does.
     """
+    from pqtls.openssl.openssh import find_wrapper
+
     program = shutil.which(command[0])
     if program is None:
         raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
     with prepare(openssl, openssl_source, groups, command) as prepared:
+        if openssl != "system":
+            _warn(command, prepared.environment)
+        program = shutil.which(command[0], path=prepared.environment.get("PATH")) or program
+        program = find_wrapper(program, prepared.environment)
         if not groups:
             _become(program, list(command), prepared.environment)
         return _call([program, *command[1:]], prepared.environment)
+
+
+def _warn(command: Sequence[str], environment: dict[str, str]) -> None:
+    """Say on standard error if the program, by what its files tell, will not use this OpenSSL."""
+    from pqtls.openssl.program_tls import examine_program
+
+    found = examine_program(command, environment)
+    if found.is_reached is False:
+        click.echo(f"pqtls: {found.explanation}\n  {found.next_step}", err=True)
 
 
 def _call(arguments: list[str], environment: dict[str, str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.cli.options import openssl_options
+from pqtls.cli.options import groups_option, openssl_options
 from pqtls.cli.run import prepare
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MARK = "(pqtls) "
 
 @click.command()
 @openssl_options
-@click.option("--groups", default="", metavar="LIST", help="Hold programs to these groups (OpenSSL 3.5 syntax).")
+@groups_option
 def shell(openssl: str, openssl_source: Path | None, groups: str) -> int:
     """Open your shell with the chosen OpenSSL; its prompt is marked. Leave it with `exit`."""
     program = os.environ.get("SHELL") or "/bin/sh"
@@ -42,29 +43,35 @@ def _marked_shell(program: str, environment: dict[str, str]) -> Iterator[tuple[l
 
     Each kind of shell reads a private start-up file of ours that first reads the user's own.
     """
+    from pqtls.openssl.openssh import wrapper_folder
+
     name = Path(program).name
     environment = {**environment, "PQTLS_SHELL": "1"}
+    wrappers = wrapper_folder(environment)
+    # After the user's own start-up file, which may have put other folders first.
+    first = f"PATH={shlex.quote(wrappers)}:$PATH\n" if wrappers else ""
     folder = Path(tempfile.mkdtemp(prefix="pqtls-shell-"))  # 0700
     try:
         if name == "bash":
             start = folder / "bashrc"
-            start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\nPS1="{MARK}$PS1"\n')
+            start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\n{first}PS1="{MARK}$PS1"\n')
             yield [program, "--rcfile", str(start), "-i"], environment
         elif name == "zsh":
             home = environment.get("ZDOTDIR", "$HOME")
             for each in (".zshenv", ".zshrc"):
                 (folder / each).write_text(f'[ -f "{home}/{each}" ] && . "{home}/{each}"\n')
             with (folder / ".zshrc").open("a") as file:
-                file.write(f'PROMPT="{MARK}$PROMPT"\n')
+                file.write(f'{first}PROMPT="{MARK}$PROMPT"\n')
             yield [program, "-i"], {**environment, "ZDOTDIR": str(folder)}
         elif name == "fish":
             mark = f"functions -c fish_prompt pqtls_prompt; function fish_prompt; echo -n '{MARK}'; pqtls_prompt; end"
-            yield [program, "-i", "-C", mark], environment
+            also = f"set -gx PATH {shlex.quote(wrappers)} $PATH; " if wrappers else ""
+            yield [program, "-i", "-C", also + mark], environment
         else:
             start = folder / "shrc"
             user = environment.get("ENV", "")
-            first = f'[ -f "{user}" ] && . "{user}"\n' if user else ""
-            start.write_text(first + f'PS1="{MARK}${{PS1-$ }}"\n')
+            own = f'[ -f "{user}" ] && . "{user}"\n' if user else ""
+            start.write_text(own + first + f'PS1="{MARK}${{PS1-$ }}"\n')
             yield [program, "-i"], {**environment, "ENV": str(start)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)

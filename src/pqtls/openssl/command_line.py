@@ -56,7 +56,8 @@ def follow_command(command: Sequence[str], path: str | None = None) -> list[Path
         program that is no script, or at a script that cannot be followed, such as one of a shell.
     """
     search = os.environ.get("PATH", os.defpath) if path is None else path
-    words, files = list(command), []
+    words = list(command)
+    files: list[Path] = []
     while words and len(files) < _MAX_HOPS:
         program = shutil.which(words[0], path=search)
         if program is None:

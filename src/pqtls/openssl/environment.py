@@ -1,8 +1,9 @@
 """What a graft changes in a process's environment, and how it is taken out again.
 
 A graft's folder is recognised by its manifest, so that a process inside `pqtls shell` can be told from one whose
-user set LD_LIBRARY_PATH to other ends. Two variables are involved: LD_LIBRARY_PATH, and OPENSSL_MODULES, which
-lets the newer libcrypto find the system's legacy provider where its path does not fit into the file.
+user set LD_LIBRARY_PATH to other ends. Three variables are involved: LD_LIBRARY_PATH; OPENSSL_MODULES, which lets
+the newer libcrypto find the system's legacy provider where its path does not fit into the file; and PATH, where
+OpenSSH needs wrappers (see `openssh`), whose folder has a manifest of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 SCHEMA = "pqtls/graft/1"
+OPENSSH_SCHEMA = "pqtls/openssh/1"
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
 _MODULES = "OPENSSL_MODULES"
 
 
 def is_graft_folder(folder: Path) -> bool:
     """Tell whether a folder was made by pqtls to graft from (its manifest says so; nothing is verified)."""
-    return _manifest(folder) is not None
+    return read_manifest(folder) is not None
 
 
 def strip_graft(environment: Mapping[str, str]) -> dict[str, str]:
@@ -34,10 +36,10 @@ def strip_graft(environment: Mapping[str, str]) -> dict[str, str]:
     Returns:
         A new one. A variable that held nothing but the graft's value is gone.
     """
-    stripped = dict(environment)
+    stripped = _strip_wrappers(environment)
     kept = []
     for element in environment.get(_LIBRARY_PATH, "").split(":"):
-        manifest = _manifest(Path(element)) if element.startswith("/") else None
+        manifest = read_manifest(Path(element)) if element.startswith("/") else None
         if manifest is None:
             kept.append(element)
         elif stripped.get(_MODULES) == manifest.get("modules_variable"):
@@ -70,11 +72,29 @@ def add_graft(environment: Mapping[str, str], folder: Path, modules: Path | None
     return added
 
 
-def _manifest(folder: Path) -> dict[str, object] | None:
+def read_manifest(folder: Path, schema: str = SCHEMA) -> dict[str, object] | None:
+    """Read what pqtls wrote into a folder of its own.
+
+    Args:
+        folder: Any folder.
+        schema: Which kind of folder is meant.
+
+    Returns:
+        The manifest, None if the folder has none of that kind.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    if not isinstance(manifest, dict) or manifest.get("schema") != schema:
         return None
     return manifest
+
+
+def _strip_wrappers(environment: Mapping[str, str]) -> dict[str, str]:
+    stripped = dict(environment)
+    elements = environment.get("PATH", "").split(":")
+    kept = [each for each in elements if not (each.startswith("/") and read_manifest(Path(each), OPENSSH_SCHEMA))]
+    if len(kept) != len(elements):
+        stripped["PATH"] = ":".join(kept)
+    return stripped

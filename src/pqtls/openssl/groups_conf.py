@@ -106,7 +106,14 @@ def base_conf(interpreter: Interpreter, environment: Mapping[str, str]) -> Path 
     return path.absolute() if is_file(path) else None
 
 
-def write_groups_conf(groups: str, folder: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> Path:
+def write_groups_conf(
+    groups: str,
+    folder: Path,
+    interpreter: Interpreter,
+    environment: Mapping[str, str],
+    *,
+    is_tls13_only: bool = False,
+) -> Path:
     """Write a configuration that holds a process to these groups and is otherwise the one in force.
 
     Args:
@@ -114,6 +121,7 @@ def write_groups_conf(groups: str, folder: Path, interpreter: Interpreter, envir
         folder: A private folder.
         interpreter: Whose default configuration it is built on.
         environment: What the process is started with; OPENSSL_CONF and OPENSSL_CONF_INCLUDE in it count.
+        is_tls13_only: Leave out TLS 1.2 and older.
 
     Returns:
         The file, for OPENSSL_CONF. `check_groups` must follow: an OpenSSL that does not know a group ignores it.
@@ -134,7 +142,11 @@ def write_groups_conf(groups: str, folder: Path, interpreter: Interpreter, envir
             continue
         lines += [f"[{section}]", f"{key} = {_OWN_SECTIONS[number]}"]
         section = _OWN_SECTIONS[number]
-    lines += [f"[{section}]", f"Groups = {groups}", ""]
+    lines += [f"[{section}]", f"Groups = {groups}"]
+    if is_tls13_only:
+        # Not MinProtocol: Python as built upstream sets its own minimum over it.
+        lines.append("Protocol = -TLSv1, -TLSv1.1, -TLSv1.2")
+    lines.append("")
     path = folder / "openssl.cnf"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
