@@ -12,7 +12,7 @@ WORKERS ?= 2
 .PHONY: help demo test smoke lint types fuzz vectors docs bench clean
 
 help:
-	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.user ## install into .venv and prove eight clients post-quantum, offline
 	$(BIN)/pqtls test --local
@@ -58,6 +58,15 @@ $(VENV)/.user: $(BIN)/python pyproject.toml
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@ $(VENV)/.user
+
+PROGRAMS := curl git haproxy libio-socket-ssl-perl nginx nodejs openssh-client openssh-server postgresql-client \
+	python3 redis-tools rsync ruby socat wget
+
+.PHONY: test-programs
+test-programs: $(VENV)/.dev ## as root, in a throwaway Debian: install programs and prove pqtls run with each on the wire
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(PROGRAMS)
+	PQTLS_NEED_PROGRAMS=1 $(PYTEST) -v tests/openssl/test_programs_on_the_wire.py tests/openssl/test_openssh.py
 
 .PHONY: image
 image: ## build the container image and run it for real, with Docker or, as root, without
