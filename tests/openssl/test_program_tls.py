@@ -220,6 +220,8 @@ class TestHostile:
         found = examine(put(tmp_path, "program", needed=["libssl.so.3"]), tmp_path)
         assert found.is_reached is not True
         assert examine(tmp_path).kind == "unknown"
+        os.mkfifo(tmp_path / "wget", 0o755)
+        assert examine(tmp_path / "wget").kind == "unknown"
 
     def test_nothing_is_executed(self, tmp_path: Path) -> None:
         script = tmp_path / "script"

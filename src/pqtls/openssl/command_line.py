@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pqtls.openssl.paths import is_file
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -72,6 +74,8 @@ def _next_command(found: Path, arguments: list[str]) -> list[str]:
     """Return the command that a program starts in its stead, [] if it starts none or it cannot be told."""
     if found.name == "env":
         return _after_env(arguments)
+    if not is_file(found):  # a FIFO would never end
+        return []
     try:
         with found.open("rb") as file:
             head = file.read(_HEAD_BYTES)

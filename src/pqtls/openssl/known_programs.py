@@ -7,13 +7,13 @@ what it is linked to.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls.openssl.paths import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 OWN_GROUPS = {
     "socat": "Use another program between, such as haproxy or nginx.",
@@ -69,9 +69,7 @@ def find_helper(program: Path, environment: Mapping[str, str]) -> Path | None:
     name = program.name
     candidates = [prefix / path for prefix in _prefixes(program) for path in _HELPERS.get(name, ())]
     if name == "git" and environment.get("GIT_EXEC_PATH", "").startswith("/"):
-        from pathlib import Path as RealPath
-
-        candidates.insert(0, RealPath(environment["GIT_EXEC_PATH"], "git-remote-https"))
+        candidates.insert(0, Path(environment["GIT_EXEC_PATH"], "git-remote-https"))
     return next((path for path in candidates if is_file(path)), None)
 
 
@@ -81,9 +79,10 @@ def see_through_wrapper(program: Path) -> Path:
     Args:
         program: As found, symbolic links kept.
     """
-    if program.resolve().name != "pg_wrapper":
+    wrapper = program.resolve()
+    if wrapper.name != "pg_wrapper" or len(wrapper.parents) < 3:
         return program
-    versions = program.resolve().parents[2].glob(f"lib/postgresql/*/bin/{program.name}")
+    versions = wrapper.parents[2].glob(f"lib/postgresql/*/bin/{program.name}")
     found = sorted(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.parent.name)])
     return found[-1] if found else program
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -237,6 +238,6 @@ def _drops_library_path(program: Path) -> bool:
             return True
         if status.st_mode & stat.S_ISGID and status.st_gid != os.getgid():
             return True
-        return os.geteuid() != 0 and "security.capability" in os.listxattr(program)
+        return os.geteuid() != 0 and sys.platform == "linux" and "security.capability" in os.listxattr(program)
     except OSError:
         return False
