@@ -57,5 +57,6 @@ def describe_losses(counts: PacketCounts) -> tuple[str, ...]:
         (counts.joined_late, "connections whose beginning was not captured"),
         (counts.evicted, "connections given up because too many were open at once"),
         (counts.overflowed, "connections given up because too much came out of order"),
+        (counts.lost_tunnels, "connections through a proxy whose answers could not be followed to the TLS after them"),
     )
     return tuple(f"not visible here: {number} {what}" for number, what in reasons if number)

@@ -1,8 +1,9 @@
 """The packets of handshakes, kept for a capture file: no more of a connection than its handshake and its end.
 
 A connection's packets are let go as soon as it shows that it is not TLS, so nothing that was sent in the
-clear by another protocol reaches the file. The last packets of a handshake may carry the first application
-data after it, encrypted.
+clear by another protocol reaches the file. Nor does what a client and its proxy say to each other in the clear,
+which may hold credentials: of a tunnel only the TLS is kept. The last packets of a handshake may carry the first
+application data after it, encrypted.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class KeptPackets:
         self._order = 0
         self._connections: dict[int, list[tuple[int, CapturedPacket]]] = {}
         self._over: set[int] = set()
+        self._tunnels: set[int] = set()
 
     def take(self, packet: CapturedPacket, result: PacketResult) -> None:
         """Take a packet after the tracker has seen it.
@@ -51,6 +53,12 @@ class KeptPackets:
         for number in result.dropped:
             self._let_go(number)
         number = result.connection if result.connection is not None else -1
+        if result.is_tunnel and number not in self._tunnels:
+            # Whatever came before this was known, the opening of the connection with it.
+            self._tunnels.add(number)
+            self._let_go(number)
+        if result.has_plain_text:
+            return
         if result.phase in ("waiting", "handshake"):
             self._keep(number, packet)
         elif result.phase == "over" and number in self._connections:
@@ -70,6 +78,14 @@ class KeptPackets:
     def _let_go(self, number: int) -> None:
         for _, packet in self._connections.pop(number, ()):
             self._bytes -= len(packet.data) + _PACKET_OVERHEAD_BYTES
+
+    def drop(self, number: int) -> None:
+        """Let go of a connection's packets.
+
+        Args:
+            number: The tracker's number for the connection.
+        """
+        self._let_go(number)
 
     def packets(self) -> list[CapturedPacket]:
         """Return the packets in the order in which they were captured."""

@@ -44,6 +44,7 @@ class PacketCounts:
         joined_late: Of these, the ones whose beginning is not in the capture.
         evicted: Of these, the ones given up because there were too many at once.
         overflowed: Of these, the ones given up because too much of them was out of order.
+        lost_tunnels: Of these, the ones through a proxy whose plain text could not be followed to the TLS after it.
     """
 
     packets: int = 0
@@ -58,6 +59,7 @@ class PacketCounts:
     joined_late: int = 0
     evicted: int = 0
     overflowed: int = 0
+    lost_tunnels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class PacketResult:
         phase: Where that connection is, after the packet.
         flags: TCP flags of the packet, 0 if it is no TCP segment.
         dropped: Numbers of connections that were given up before they were known to be TLS.
+        is_tunnel: Its connection begins with plain text to a proxy, which may hold credentials.
+        has_plain_text: The packet carries, or may carry, some of that.
     """
 
     handshakes: tuple[CapturedHandshake, ...] = ()
@@ -77,6 +81,8 @@ class PacketResult:
     phase: Phase | None = None
     flags: int = 0
     dropped: tuple[int, ...] = ()
+    is_tunnel: bool = False
+    has_plain_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ class PacketTracker:
         if connection.phase not in ("waiting", "handshake"):
             self._close(key)
         self._evict()
-        return self._result(connection, segment.flags)
+        return self._result(connection, segment)
 
     def finish(self) -> tuple[CapturedHandshake, ...]:
         """Take the end of the capture.
@@ -165,14 +171,22 @@ class PacketTracker:
         """
         for key in list(self._open):
             self._close(key)
-        return self._result(None, 0).handshakes
+        return self._result().handshakes
 
-    def _result(self, connection: TcpConnection | None, flags: int) -> PacketResult:
+    def _result(self, connection: TcpConnection | None = None, segment: TcpSegment | None = None) -> PacketResult:
         handshakes, self._finished = tuple(self._finished), []
         dropped, self._dropped = tuple(self._dropped), []
-        if connection is None:
+        if connection is None or segment is None:
             return PacketResult(handshakes, dropped=dropped)
-        return PacketResult(handshakes, connection.number, connection.phase, flags, dropped)
+        return PacketResult(
+            handshakes,
+            connection.number,
+            connection.phase,
+            segment.flags,
+            dropped,
+            connection.is_tunnel,
+            connection.has_plain_text(segment),
+        )
 
     def _parse(self, data: bytes, link_type: int, original_bytes: int | None) -> TcpSegment | None:
         try:
@@ -217,6 +231,7 @@ class PacketTracker:
             self._dropped.append(connection.number)
         self._counts["not_tls"] += connection.phase == "not-tls"
         self._counts["joined_late"] += connection.phase == "joined-late"
+        self._counts["lost_tunnels"] += connection.phase == "lost-tunnel"
         self._counts["overflowed"] += connection.has_overflowed
         phase: Phase = connection.phase if result is not None or connection.phase != "over" else "not-tls"
         self._remembered[key] = _Remembered(connection.number, phase, connection.first_sequence_numbers)

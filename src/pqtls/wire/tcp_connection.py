@@ -5,7 +5,8 @@ a host. Which end knew what is in the packets themselves: a segment that acknowl
 direction was sent after its sender had received it. So a segment's bytes wait until the other direction has
 been delivered that far; where the capture lost those bytes, the wait ends with the connection.
 
-The TLS client is who sends the ClientHello. A connection whose first bytes are not TLS's is let go at once.
+The TLS client is who sends the ClientHello. A connection whose first bytes are not TLS's is let go at once,
+unless they ask a proxy for a tunnel (`connect_tunnel`): then what follows the plain text is looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pqtls.wire import packets
 from pqtls.wire.codepoints import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, CLIENT_HELLO, HANDSHAKE
+from pqtls.wire.connect_tunnel import PREFIX, ConnectTunnel
 from pqtls.wire.facts import Handshake, Side
 from pqtls.wire.hello_segments import HelloSegmentCounter
 from pqtls.wire.tcp_stream import Piece, TcpStream
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from pqtls.wire.facts import Ending
     from pqtls.wire.packets import Endpoint, TcpSegment
 
-Phase = Literal["waiting", "handshake", "over", "not-tls", "joined-late"]
+Phase = Literal["waiting", "handshake", "over", "not-tls", "joined-late", "lost-tunnel"]
 # Bytes of one connection that wait for its ClientHello: a server's first flight with ML-DSA certificates has
 # about 20 KB. A capture that begins in the middle of a download must not be kept.
 MAX_WAITING_BYTES = 65_536
 _CONFLICT = "The capture shows two different versions of the same bytes of the stream."
 # A TLS record header and the first byte of its payload: enough to know a ClientHello.
-_HEAD_BYTES = 6
+_TLS_HEAD_BYTES = 6
+_HEAD_BYTES = max(_TLS_HEAD_BYTES, len(PREFIX))
 _RECORD_TYPES = frozenset((CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA))
 
 
@@ -45,6 +48,7 @@ class CapturedHandshake:
         connection_id: The tracker's name for the connection.
         started_ns: When the first segment of the first ClientHello was captured, nanoseconds since 1970;
             None where the capture has no times.
+        number: Number of the TCP connection, unique in its capture.
     """
 
     client: Endpoint
@@ -52,6 +56,7 @@ class CapturedHandshake:
     handshake: Handshake
     connection_id: str
     started_ns: int | None
+    number: int
 
 
 class TcpConnection:
@@ -64,7 +69,8 @@ class TcpConnection:
 
     Attributes:
         number: The number.
-        phase: "waiting" until it is known whether this is TLS; "over" when nothing can change the handshake.
+        phase: "waiting" until it is known whether this is TLS; "over" when nothing can change the handshake;
+            "lost-tunnel" when a proxy's plain text could not be followed to its end.
         ignored: Segments outside the window, ignored as a receiver would.
     """
 
@@ -78,6 +84,9 @@ class TcpConnection:
         self._waiting: dict[Endpoint, list[Piece]] = {one: [], other: []}
         self._waiting_bytes = 0
         self._client: Endpoint | None = None
+        self._tunnel: ConnectTunnel | None = None
+        self._tunnel_client: Endpoint | None = None
+        self._tls_offsets: dict[Endpoint, int] = {}
         self._tracker = HandshakeTracker()
         self._counter = HelloSegmentCounter()
         self._started_ns: int | None = None
@@ -87,7 +96,8 @@ class TcpConnection:
     @property
     def memory_bytes(self) -> int:
         """Memory held for packets, estimated."""
-        return self._waiting_bytes + sum(stream.memory_bytes for stream in self._streams.values())
+        tunnel = 0 if self._tunnel is None else self._tunnel.memory_bytes
+        return self._waiting_bytes + tunnel + sum(stream.memory_bytes for stream in self._streams.values())
 
     @property
     def first_sequence_numbers(self) -> dict[Endpoint, int | None]:
@@ -106,6 +116,23 @@ class TcpConnection:
             segment: The segment.
         """
         return self._streams[segment.src].begins_at((segment.seq + 1) % (1 << 32))
+
+    @property
+    def is_tunnel(self) -> bool:
+        """It begins with plain text to a proxy."""
+        return self._tunnel is not None
+
+    def has_plain_text(self, segment: TcpSegment) -> bool:
+        """Tell whether a segment carries, or may carry, bytes of the plain text before a tunnel's TLS.
+
+        Args:
+            segment: A segment that `receive` has taken.
+        """
+        if self._tunnel is None or not segment.payload:
+            return False
+        first = segment.seq + (1 if segment.flags & packets.SYN else 0)
+        offset, tls_offset = self._streams[segment.src].offset_of(first), self._tls_offsets.get(segment.src)
+        return offset is None or tls_offset is None or offset < tls_offset
 
     def receive(self, segment: TcpSegment, time_ns: int | None) -> None:
         """Take the next packet of this connection.
@@ -178,7 +205,7 @@ class TcpConnection:
         if any(stream.has_conflict for stream in self._streams.values()):
             handshake = replace(handshake, malformed=handshake.malformed or _CONFLICT)
         name = self._tracker.connection_id
-        return CapturedHandshake(client, self._peers[client], handshake, name, self._started_ns)
+        return CapturedHandshake(client, self._peers[client], handshake, name, self._started_ns, self.number)
 
     # Delivery
 
@@ -225,6 +252,10 @@ class TcpConnection:
         return handshake.hello_retry is None or len(handshake.client_hellos) == 2
 
     def _take(self, end: Endpoint, piece: Piece) -> None:
+        if self._tunnel is not None:
+            piece = self._strip(self._tunnel, end, piece)
+            if not piece.data:
+                return
         if self._client is None:
             self._waiting[end].append(piece)
             self._waiting_bytes += len(piece.data)
@@ -233,12 +264,27 @@ class TcpConnection:
         else:
             self._feed(end, piece)
 
+    def _strip(self, tunnel: ConnectTunnel, end: Endpoint, piece: Piece) -> Piece:
+        """Take a proxy's plain text off a piece."""
+        count = tunnel.strip(Side.CLIENT if end == self._tunnel_client else Side.SERVER, piece.data)
+        if tunnel.is_lost and self._client is None:
+            self._forget("lost-tunnel")
+        if count < len(piece.data):
+            self._tls_offsets.setdefault(end, piece.offset + count)
+        return replace(piece, offset=piece.offset + count, data=piece.data[count:])
+
     def _look_for_client(self, end: Endpoint) -> None:
         head = self._heads[end]
-        if head[0] not in _RECORD_TYPES or (len(head) > 1 and head[1] != 3):
+        if self._tunnel is None and head[: len(PREFIX)] == PREFIX[: len(head)]:
+            if len(head) >= len(PREFIX):
+                self._enter_tunnel(end)
+        elif head[0] not in _RECORD_TYPES or (len(head) > 1 and head[1] != 3):
             has_syn = any(stream.has_syn for stream in self._streams.values())
-            self._forget("not-tls" if has_syn else "joined-late")
-        elif head[0] == HANDSHAKE and len(head) < _HEAD_BYTES:
+            # Where the peer spoke first and was not heard, nothing is known: the answer may be a proxy's.
+            peer = self._streams[self._peers[end]]
+            was_heard = peer.delivered or not peer.has_gap
+            self._forget("not-tls" if has_syn and was_heard else "joined-late")
+        elif head[0] == HANDSHAKE and len(head) < _TLS_HEAD_BYTES:
             return
         elif head[0] == HANDSHAKE and head[5] == CLIENT_HELLO:
             self._client = end
@@ -248,8 +294,19 @@ class TcpConnection:
             for who in (end, self._peers[end]):
                 for piece in waiting[who]:
                     self._feed(who, piece)
-        elif self._waiting_bytes > MAX_WAITING_BYTES or min(map(len, self._heads.values())) == _HEAD_BYTES:
+        elif self._waiting_bytes > MAX_WAITING_BYTES or min(map(len, self._heads.values())) >= _TLS_HEAD_BYTES:
             self._forget("joined-late")
+
+    def _enter_tunnel(self, client: Endpoint) -> None:
+        """Begin anew, with the plain text taken off."""
+        self._tunnel, self._tunnel_client = ConnectTunnel(), client
+        waiting, self._waiting_bytes = self._waiting, 0
+        self._waiting = {end: [] for end in waiting}
+        self._heads = dict.fromkeys(waiting, b"")
+        for end in (client, self._peers[client]):
+            for piece in waiting[end]:
+                if self.phase in ("waiting", "handshake"):
+                    self._take(end, piece)
 
     def _forget(self, phase: Phase) -> None:
         self.phase = phase
