@@ -27,7 +27,7 @@ from pqtls.wire import link
 from pqtls.wire.facts import Side
 from pqtls.wire.packet_builder import build_packet
 from pqtls.wire.packet_tracker import PacketTracker
-from pqtls.wire.packets import ACK, TcpSegment, parse_packet
+from pqtls.wire.packets import ACK, FIN, PSH, RST, SYN, TcpSegment, parse_packet
 from pqtls.wire.pcap import CapturedPacket, CaptureReader, build_pcap_header, build_pcap_packet
 from tests.observe.network import Namespace, connect
 from tests.wire.flows import CLIENT, CLIENT6, SERVER, SERVER6, Ends, segments_of
@@ -408,6 +408,15 @@ def test_the_filter_lets_all_tcp_through_and_nothing_else(link_type: int) -> Non
         assert run_filter(program, arp) == b""
     assert [run_filter(program, packet) for packet in passed] == passed
     assert run_filter(program, udp4) == run_filter(program, udp6) == b""
+
+
+@pytest.mark.parametrize("link_type", [link.ETHERNET, link.RAW])
+def test_the_filter_for_openings_lets_first_packets_through(link_type: int) -> None:
+    program = build_filter(link_type, skip_outgoing=False, only_openings=True)
+    for ends in ((CLIENT, SERVER), (CLIENT6, SERVER6)):
+        for flags in (SYN, SYN | PSH, ACK, SYN | ACK, FIN | ACK, RST):
+            packet = build_packet(TcpSegment(*ends, 1, 2, flags, b"x"), link_type)
+            assert run_filter(program, packet) == (packet if flags & (SYN | ACK) == SYN else b"")
 
 
 def run_filter(program: bytes, packet: bytes) -> bytes:

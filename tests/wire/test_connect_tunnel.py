@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pqtls.evidence import judge
@@ -18,6 +18,7 @@ from pqtls.wire.packet_builder import build_packet
 from pqtls.wire.packet_tracker import PacketCounts, PacketTracker
 from pqtls.wire.packets import TcpSegment, parse_packet
 from pqtls.wire.pcap import CapturedPacket
+from pqtls.wire.tcp_connection import CapturedHandshake
 from tests.wire.flows import CLIENT, Ends, expected, follow, plain, segments_of
 from tests.wire.test_fuzz import CLASSICAL
 from tests.wire.vectors import EXPECTED, Vector, load
@@ -88,7 +89,7 @@ def test_every_single_lost_packet(name: str) -> None:
     segments = segments_of(through(OPENINGS["refused at first"], name), 400)
     for lost, segment in enumerate(segments):
         tracker = PacketTracker()
-        found = []
+        found: list[CapturedHandshake] = []
         for each in segments[:lost] + segments[lost + 1 :]:
             found += tracker.receive(None, build_packet(each), link.ETHERNET).handshakes
         found += tracker.finish()
@@ -101,7 +102,7 @@ def test_every_single_lost_packet(name: str) -> None:
 
 def count(flights: Flights) -> tuple[list[str], PacketCounts]:
     tracker = PacketTracker()
-    found = []
+    found: list[CapturedHandshake] = []
     for each in segments_of(replace(load("hybrid"), flights=flights)):
         found += tracker.receive(None, build_packet(each), link.ETHERNET).handshakes
     found += tracker.finish()
@@ -117,7 +118,7 @@ HYBRID = load("hybrid").flights
         ((C, REQUEST), (S, CHUNKED), (C, AUTHORIZED), (S, ACCEPT)),
         ((C, REQUEST), (S, b"HTTP/1.1 407 No\r\n\r\n"), (C, AUTHORIZED), (S, ACCEPT)),
         ((C, REQUEST), (S, REFUSE.replace(b"X: y", b"Content-Length: 3")), (C, AUTHORIZED), (S, ACCEPT)),
-        ((C, REQUEST), (S, REFUSE.replace(b"12", str(MAX_BODY_BYTES + 1).encode()))) + PLAIN,
+        ((C, REQUEST), (S, REFUSE.replace(b"12", str(MAX_BODY_BYTES + 1).encode())), *PLAIN),
         ((C, REQUEST), (S, b"ICY 200 OK\r\n\r\n")),
         ((C, b"CONNECT a:443\r\n\r\n"), (S, ACCEPT)),
         ((C, ASK + b"X: " + bytes(MAX_HEAD_BYTES)),),
@@ -153,6 +154,10 @@ def test_a_classical_handshake_is_not_hidden_by_a_hybrid_one_in_the_clear() -> N
     assert verdicts == ["not-post-quantum"]
 
 
+_few = settings(max_examples=max(300, settings().max_examples // 5))
+
+
+@_few
 @given(st.data(), st.sampled_from(CLASSICAL))
 def test_no_mutation_of_the_opening_makes_a_classical_handshake_post_quantum(data: st.DataObject, name: str) -> None:
     opening = list(OPENINGS[data.draw(st.sampled_from(sorted(OPENINGS)))])
@@ -165,6 +170,7 @@ def test_no_mutation_of_the_opening_makes_a_classical_handshake_post_quantum(dat
         assert judge(found.handshake).verdict != "post-quantum"
 
 
+@_few
 @given(st.lists(st.tuples(st.sampled_from([C, S]), st.binary(min_size=1, max_size=40)), max_size=9), st.booleans())
 def test_no_bytes_raise_and_nothing_depends_on_cuts(noise: list[tuple[Side, bytes]], is_refused: bool) -> None:
     flights = (*(OPENINGS["refused at first"][: 3 if is_refused else 4]), *noise)
@@ -200,5 +206,7 @@ def test_no_plain_text_of_a_tunnel_is_kept(mss: int) -> None:
         segment_kept = parse_packet(packet.data, link.ETHERNET)
         assert isinstance(segment_kept, TcpSegment)
         streams[C if segment_kept.src == Ends().client else S] += segment_kept.payload
-    assert streams[C] and streams[C] == b"".join(d for s, d in HYBRID if s is C)[: len(streams[C])]
-    assert streams[S] and streams[S] == b"".join(d for s, d in HYBRID if s is S)[: len(streams[S])]
+    assert streams[C]
+    assert streams[C] == b"".join(d for s, d in HYBRID if s is C)[: len(streams[C])]
+    assert streams[S]
+    assert streams[S] == b"".join(d for s, d in HYBRID if s is S)[: len(streams[S])]

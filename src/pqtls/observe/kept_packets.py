@@ -87,6 +87,14 @@ class KeptPackets:
         """
         self._let_go(number)
 
+    def packets_of(self, number: int) -> list[CapturedPacket]:
+        """Return one connection's packets in the order in which they were captured.
+
+        Args:
+            number: The tracker's number for the connection.
+        """
+        return [packet for _, packet in self._connections.get(number, ())]
+
     def packets(self) -> list[CapturedPacket]:
         """Return the packets in the order in which they were captured."""
         ordered = sorted((each for kept in self._connections.values() for each in kept), key=lambda each: each[0])
@@ -109,14 +117,28 @@ class KeptPackets:
             UsageError: It cannot be written there.
         """
         packets = self.packets()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-                file.write(build_pcap_header(link_type))
-                for packet in packets:
-                    data = complete_checksum(packet.data, link_type)
-                    whole = CapturedPacket(packet.time_ns, data, packet.original_bytes, link_type)
-                    file.write(build_pcap_packet(whole))
-        except OSError as error:
-            raise UsageError(f"The capture cannot be written to {path}: {error.strerror}.") from error
+        write_packets(packets, path, link_type)
         return len(packets)
+
+
+def write_packets(packets: list[CapturedPacket], path: Path, link_type: int) -> None:
+    """Write a pcap file that its owner alone may read, with complete checksums; a file that is there is replaced.
+
+    Args:
+        packets: The packets, in order, all of one link type.
+        path: Where.
+        link_type: LINKTYPE number of the packets.
+
+    Raises:
+        UsageError: It cannot be written there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(build_pcap_header(link_type))
+            for packet in packets:
+                data = complete_checksum(packet.data, link_type)
+                whole = CapturedPacket(packet.time_ns, data, packet.original_bytes, link_type)
+                file.write(build_pcap_packet(whole))
+    except OSError as error:
+        raise UsageError(f"The capture cannot be written to {path}: {error.strerror}.") from error

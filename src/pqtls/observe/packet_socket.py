@@ -35,7 +35,9 @@ MAX_PACKET_BYTES = 262_144
 RECEIVE_BUFFER_BYTES = 1 << 24
 
 _LOAD_BYTE, _LOAD_HALF, _AND, _JUMP_EQUAL, _RETURN = 0x30, 0x28, 0x54, 0x15, 0x06
-_IPV6_HEADERS = (6, 0, 43, 44, 51, 60, 135, 139, 140)  # TCP, and headers after which TCP can come
+_LOAD_IP_HEADER_SIZE, _LOAD_BYTE_BEHIND = 0xB1, 0x50
+_TCP, _SYN, _SYN_ACK = 6, 0x02, 0x12
+_IPV6_EXTENSIONS = (0, 43, 44, 51, 60, 135, 139, 140)  # headers after which TCP can come
 
 _Test = tuple[int, str]
 _Step = tuple[int, int] | _Test | str
@@ -46,16 +48,24 @@ class PacketSocket:
 
     Args:
         interface: Name of the interface, in the network namespace of the calling thread.
+        only_openings: See only the first packet of each TCP connection: a SYN without an ACK. Packets in which the
+            kernel's filter cannot find the flags are let through as well.
+
+    Attributes:
+        interface: The name.
+        is_loopback: It leads back to this host.
 
     Raises:
         CannotProveError: The system does not allow it, or its kind of interface is not known.
         UsageError: There is no such interface.
     """
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: str, *, only_openings: bool = False) -> None:
         self.interface = interface
+        self._only_openings = only_openings
         self._buffer = bytearray(MAX_PACKET_BYTES)
         self._received = self._dropped = 0
+        self.is_loopback = False
         self._socket = _open_socket()
         try:
             self._open(interface)
@@ -77,6 +87,7 @@ class PacketSocket:
         """
         self = cls.__new__(cls)
         self.interface = str(bound.getsockname()[0])
+        self._only_openings = False
         self._buffer = bytearray(MAX_PACKET_BYTES)
         self._received = self._dropped = 0
         self._socket = bound
@@ -91,7 +102,9 @@ class PacketSocket:
     def _set_up(self, interface: str, hardware: int) -> None:
         own = self._socket
         self.link_type = _link_type(interface, hardware)
-        _attach_filter(own, build_filter(self.link_type, skip_outgoing=hardware == _ARPHRD_LOOPBACK))
+        self.is_loopback = hardware == _ARPHRD_LOOPBACK
+        program = build_filter(self.link_type, skip_outgoing=self.is_loopback, only_openings=self._only_openings)
+        _attach_filter(own, program)
         own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         try:
             own.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
@@ -113,13 +126,23 @@ class PacketSocket:
         Raises:
             OSError: The interface went down (ENETDOWN, told once) or is gone.
         """
+        found = self.receive_with_direction()
+        return None if found is None else found[0]
+
+    def receive_with_direction(self) -> tuple[CapturedPacket, bool] | None:
+        """Return the next queued packet and whether this host sent it; on loopback every packet comes in.
+
+        Raises:
+            OSError: As for `receive`.
+        """
         flags = socket.MSG_TRUNC
         try:
-            size, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], 64, flags)
+            size, ancillary, _, address = self._socket.recvmsg_into([self._buffer], 64, flags)
         except (BlockingIOError, InterruptedError):
             return None
         data = bytes(memoryview(self._buffer)[: min(size, MAX_PACKET_BYTES)])
-        return CapturedPacket(_kernel_time_ns(ancillary), data, size, self.link_type)
+        packet = CapturedPacket(_kernel_time_ns(ancillary), data, size, self.link_type)
+        return packet, address[2] == _OUTGOING
 
     def read_statistics(self) -> tuple[int, int]:
         """Return how many packets the kernel has queued for this socket and how many it dropped, so far."""
@@ -163,12 +186,13 @@ def _kernel_time_ns(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
 # The filter: a classic BPF program, written as steps with named places to jump to
 
 
-def build_filter(link_type: int, *, skip_outgoing: bool) -> bytes:
+def build_filter(link_type: int, *, skip_outgoing: bool, only_openings: bool = False) -> bytes:
     """Write the filter program: IPv4 and IPv6 packets that carry TCP, or may; anything tagged with a VLAN.
 
     Args:
         link_type: `link.ETHERNET` or `link.RAW`.
         skip_outgoing: On loopback each packet passes twice, out and in; once is enough.
+        only_openings: Of plain IPv4 and IPv6 packets, only those with SYN and without ACK.
 
     Returns:
         `struct sock_filter` instructions.
@@ -183,8 +207,14 @@ def build_filter(link_type: int, *, skip_outgoing: bool) -> bytes:
         steps += [(tag, "accept") for tag in (0x8100, 0x88A8, 0x9100)]
     else:
         steps += [(_LOAD_BYTE, 0), (_AND, 0xF0), (0x40, "ipv4"), (0x60, "ipv6")]
-    steps += [(_RETURN, 0), "ipv4", (_LOAD_BYTE, network + 9), (6, "accept"), (_RETURN, 0), "ipv6"]
-    steps += [(_LOAD_BYTE, network + 6), *((number, "accept") for number in _IPV6_HEADERS)]
+    tcp4, tcp6 = ("tcp4", "tcp6") if only_openings else ("accept", "accept")
+    steps += [(_RETURN, 0), "ipv4", (_LOAD_BYTE, network + 9), (_TCP, tcp4), (_RETURN, 0), "ipv6"]
+    steps += [(_LOAD_BYTE, network + 6), (_TCP, tcp6), *((number, "accept") for number in _IPV6_EXTENSIONS)]
+    steps += [(_RETURN, 0)]
+    if only_openings:
+        steps += ["tcp4", (_LOAD_IP_HEADER_SIZE, network), (_LOAD_BYTE_BEHIND, network + 13)]
+        steps += [(_AND, _SYN_ACK), (_SYN, "accept"), (_RETURN, 0)]
+        steps += ["tcp6", (_LOAD_BYTE, network + 40 + 13), (_AND, _SYN_ACK), (_SYN, "accept"), (_RETURN, 0)]
     steps += ["drop", (_RETURN, 0), "accept", (_RETURN, MAX_PACKET_BYTES)]
     return _assemble(steps)
 
