@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pqtls.lab.ca import LabCA
 from pqtls.lab.names import AWS_HOSTS, LAB_NAMES
 from pqtls.lab.namespace import NamespacedLab
 from pqtls.lab.router import Router
+from pqtls.observe.capture import read_capture
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.suite.held import bare_environment, hold_to_groups
@@ -264,6 +266,31 @@ def wordy_proxy(answer: bytes) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def without_capture(program: list[str]) -> list[str]:
+    """Take away the right to capture, as an ordinary user has none."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or os.geteuid() != 0:
+        return program
+    return [setpriv, "--bounding-set=-net_raw", "--inh-caps=-net_raw", *program]
+
+
+@contextmanager
+def bystander(port: int) -> Iterator[None]:
+    """Make classical connections in a loop, from a process that is nobody's client."""
+    script = (
+        "import socket, ssl, sys, time\n"
+        "context = ssl.create_default_context()\n"
+        "context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n"
+        "while True:\n"
+        "    with socket.create_connection(('127.0.0.1', int(sys.argv[1]))) as tcp:\n"
+        "        with context.wrap_socket(tcp) as tls: tls.send(b'x')\n"
+        "    time.sleep(0.02)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(port)], stderr=subprocess.DEVNULL) as process:
+        yield
+        process.kill()
+
+
 ANY_SERVER = ["socket-ssl", "requests", "asyncio-streams", "urllib3", "httpx", "aiohttp"]
 
 
@@ -357,6 +384,50 @@ class TestEndpoint:
         if not way.openssl_version.startswith("OpenSSL 3.0"):
             return  # this Python's own OpenSSL may have ML-KEM
         assert (system.code, set(system.verdicts().values())) == (1, {("not-post-quantum", "not-offered")})
+
+    def test_a_program_that_is_not_python(self, tmp_path: Path) -> None:
+        """Proven by its packets where they may be captured; elsewhere not visible here, and never a proof."""
+        curl = shutil.which("curl")
+        if curl is None:
+            pytest.skip("curl is not installed")
+        script = tmp_path / "mine.sh"
+        script.write_text('exec curl -sS --cacert "$SSL_CERT_FILE" "https://$PQTLS_HOST/ping"\n')
+        with stand_in(tmp_path / "server") as (port, bundle):
+            arguments = ["--endpoint", f"localhost:{port}", "--case", str(script)]
+            run = Run(tmp_path, *arguments, **trust(bundle))
+            system = Run(tmp_path, *arguments, "--openssl", "system", **trust(bundle))
+            blind = Run(tmp_path, *arguments, wrap=without_capture, **trust(bundle))
+        assert run.verdicts() == {f"mine@localhost:{port}": ("post-quantum", "negotiated-hybrid")}, run.out
+        assert run.connections_of(f"mine@localhost:{port}")[0]["sources"] == ["capture"]
+        if choose_way("auto", inspect_interpreter(sys.executable)).kind == "graft":
+            assert set(system.verdicts().values()) == {("not-post-quantum", "not-offered")}
+        assert blind.verdicts() == {f"mine@localhost:{port}": ("inconclusive", "no-connection-seen")}, blind.out
+        assert "no capture: Capturing packets needs the capability CAP_NET_RAW" in blind.out
+        assert "not visible here" in blind.out
+
+    def test_python_is_proven_without_a_capture(self, tmp_path: Path) -> None:
+        with stand_in(tmp_path / "server") as (port, bundle):
+            arguments = ["--endpoint", f"localhost:{port}", *cases("requests", "asyncio-streams")]
+            run = Run(tmp_path, *arguments, wrap=without_capture, **trust(bundle))
+            pcap = Run(tmp_path, *arguments, "--pcap", "x.pcap", wrap=without_capture, **trust(bundle))
+        assert run.code == 0, run.out
+        assert {tuple(each["sources"]) for each in run.connections_of(f"requests@localhost:{port}")} == {("recorder",)}
+        assert pcap.code == 2
+        assert "needs CAP_NET_RAW" in pcap.out
+
+    def test_the_packets_of_the_clients_alone(self, tmp_path: Path) -> None:
+        """Another program connects to the same server all the while; nothing of it is taken for the clients'."""
+        with stand_in(tmp_path / "server") as (port, bundle), bystander(port):
+            arguments = ["--endpoint", f"localhost:{port}", *cases("requests", "socket-ssl"), "--pcap", "x.pcap"]
+            run = Run(tmp_path, *arguments, **trust(bundle))
+        assert run.code == 0, run.out
+        for name in ("requests", "socket-ssl"):
+            (connection,) = run.connections_of(f"{name}@localhost:{port}")
+            assert connection["sources"] == ["recorder", "capture"]
+        mine = {each["id"] for each in run.lines if each["schema"] == "pqtls/observation/1"}
+        captured = {each.id for each in read_capture(tmp_path / "x.pcap")}
+        assert len(captured) == 2
+        assert captured <= mine
 
     @pytest.mark.parametrize(
         ("arguments", "sentence"),

@@ -219,12 +219,10 @@ class HostWatch:
         found: list[CapturedPacket] = []
         for interface, number, _ in self._choose("client"):
             found += interface.kept.packets_of(number)
-        link_types = {packet.link_type for packet in found}
-        if len(link_types) > 1:  # a file has one: what is in front of the IP header is left out
-            found = [_without_link_header(packet) for packet in found]
-            link_types = {link.RAW}
+        # A file has one link type, interfaces may have several: what is in front of the IP header is left out.
+        found = [_without_link_header(packet) for packet in found]
         found.sort(key=lambda packet: packet.time_ns or 0)
-        write_packets(found, path, link_types.pop() if link_types else link.ETHERNET)
+        write_packets(found, path, link.RAW)
         return len(found)
 
     def _all(self, owner: str | None = None) -> Iterator[_Connection]:

@@ -15,9 +15,10 @@ from pqtls.observe.recorder import RecorderFolder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pqtls.observe.recorder import Recording
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
-    from pqtls.suite.network import Network
+    from pqtls.suite.network import Network, WireReport
     from pqtls.suite.process import Finished, ProcessGroups
 
 TargetT = TypeVar("TargetT")
@@ -97,23 +98,32 @@ class Client(Generic[TargetT]):
                 command, folder = passage.wrap(_command(case)), passage.working_folder(home)
                 finished = self._processes.run(command, environment, folder, self._timeout_s)
             recording = recorder.read()
-        wire = passage.report()
+        wire = passage.report([each.id for each in recording.observations])
         if pcap_path is not None:
             passage.write_packets(pcap_path)
         connections, disagreements = join_witnesses(recording.observations, wire.observations)
+        blind_spots, notes = self._find_blind_spots(recording, wire, connections)
+        return ClientRun(finished, connections, disagreements, blind_spots, notes)
+
+    def _find_blind_spots(
+        self, recording: Recording, wire: WireReport, connections: tuple[Observation, ...]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what no witness can have seen, and what one did not see but the other did."""
         blind_spots = list(wire.blind_spots)
-        if self._network.sees_the_wire:
-            blind_spots += [
-                f"the recorder saw a connection to {each.server or each.host} that the wire did not"
-                for each in connections
-                if each.sources == ("recorder",)
-            ]
         blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
-        notes = recording.blind_spots
+        missed = [
+            f"the recorder saw a connection to {each.server or each.host} that the wire did not"
+            for each in connections
+            if each.sources == ("recorder",) and self._network.sees_the_wire
+        ]
         if not self._network.sees_every_program:
-            remedy = [self._network.remedy] if notes and self._network.remedy else []
-            blind_spots, notes = [*notes, *blind_spots, *remedy], ()
-        return ClientRun(finished, connections, disagreements, tuple(blind_spots), notes)
+            remedy = [self._network.remedy] if recording.blind_spots and self._network.remedy else []
+            return (*recording.blind_spots, *blind_spots, *missed, *remedy), ()
+        if recording.blind_spots:
+            return (*blind_spots, *missed, *wire.doubts), recording.blind_spots
+        if wire.doubts:  # the capture lost something, and the recorder nothing
+            return tuple(blind_spots), (*wire.doubts, *missed)
+        return (*blind_spots, *missed), ()
 
 
 def _command(case: Case) -> list[str]:

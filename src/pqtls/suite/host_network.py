@@ -7,15 +7,18 @@ chain are what is tested.
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pqtls.errors import UsageError
+from pqtls.errors import CannotProveError, UsageError
+from pqtls.observe.host_capture import HostCapture, HostWatch
 from pqtls.suite.network import WireReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
+    from contextlib import ExitStack
 
     from pqtls.suite.case import Case
     from pqtls.suite.network import Passage
@@ -26,23 +29,39 @@ _OWN_VARIABLES = ("PQTLS_HOST", "PQTLS_PATH", "PQTLS_DIAL")
 _AWS_VARIABLES = {"AWS_PAGER": "", "AWS_CLI_AUTO_PROMPT": "off"}
 # A refused connection is told after one retry, not after botocore's four; yours stands if you set it.
 _MAX_ATTEMPTS = "2"
+# Where roles get their credentials, in plain HTTP by AWS's design: EC2, ECS and EKS, by IPv4 and IPv6.
+_METADATA_SERVERS = frozenset(
+    {
+        *("169.254.169.254:80", "169.254.170.2:80", "169.254.170.23:80"),
+        *("[fd00:ec2::254]:80", "[fd00:ec2::23]:80"),
+    }
+)
+# Inherited by everything that a client starts: whose a connection is can be told by it.
+_MARKER = "PQTLS_CLIENT"
+# Real servers are somebody else's: a few clients at once, not as many as there are processors.
+_PARALLEL_CLIENTS = 3
 
 
 class HostNetwork:
-    """The machine's own network, with the recorder inside each client as the witness.
+    """The machine's own network.
 
     Args:
-        parallel_clients: How many clients may be under way at once.
-        why: Why no packets are captured, as a clause.
+        capture: What watches its interfaces; None where that is not allowed.
+        why: Why it is not, as a clause.
     """
 
-    sees_the_wire = False
-    sees_every_program = False
     remedy = ""
 
-    def __init__(self, parallel_clients: int, why: str) -> None:
-        self.parallel_clients = parallel_clients
-        self.witnesses = f"the recorder inside each client ({why}); what it can't see is said"
+    def __init__(self, capture: HostCapture | None, why: str = "") -> None:
+        self._capture = capture
+        self.sees_the_wire = self.sees_every_program = capture is not None
+        # One at a time under a capture, so that what each one starts is told apart.
+        self.parallel_clients = _PARALLEL_CLIENTS if capture is None else 1
+        self.witnesses = (
+            f"the recorder inside each client alone; no capture: {why}"
+            if capture is None
+            else "the recorder inside each client, and a capture of its packets on this host; they must agree"
+        )
 
     @contextmanager
     def open_passage(self, target: Target, port: int = 0) -> Iterator[Passage]:
@@ -53,16 +72,23 @@ class HostNetwork:
             port: Of no use here.
         """
         _ = port
-        yield _HostPassage(target)
+        mark = secrets.token_hex(16)
+        if self._capture is None:
+            yield _HostPassage(target, mark, None)
+            return
+        with self._capture.watch(f"{_MARKER}={mark}") as watch:
+            yield _HostPassage(target, mark, watch)
 
 
 class _HostPassage:
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, mark: str, watch: HostWatch | None) -> None:
         self._target = target
+        self._mark = mark
+        self._watch = watch
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = home
-        return client_environment(case, self._target)
+        return {**client_environment(case, self._target), _MARKER: self._mark}
 
     def working_folder(self, home: Path) -> Path:
         _ = home
@@ -71,11 +97,34 @@ class _HostPassage:
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         return list(arguments)
 
-    def report(self) -> WireReport:
-        return WireReport(())
+    def report(self, recorded_ids: Collection[str]) -> WireReport:
+        if self._watch is None:
+            return WireReport(())
+        self._watch.claim(recorded_ids)
+        found = self._watch.report
+        plain = [
+            f"not visible here: what the client's connection to {server} carries: it does not begin as TLS"
+            for server in found.plain_servers
+            if server not in _METADATA_SERVERS
+        ]
+        return WireReport(found.observations, doubts=(*found.blind_spots, *plain))
 
     def write_packets(self, path: Path) -> None:
-        raise UsageError(f"{path}: no packets are captured here.", "Capturing them needs CAP_NET_RAW: run as root.")
+        if self._watch is None:
+            raise UsageError(f"{path}: no packets are captured here.", "Capturing them needs CAP_NET_RAW: run as root.")
+        self._watch.write_pcap(path)
+
+
+def open_host_network(stack: ExitStack) -> HostNetwork:
+    """Return the machine's own network, watched by a capture if the system allows that.
+
+    Args:
+        stack: What ends the capture.
+    """
+    try:
+        return HostNetwork(stack.enter_context(HostCapture()))
+    except (CannotProveError, OSError) as error:
+        return HostNetwork(None, str(error).partition("\n")[0].rstrip("."))
 
 
 def client_environment(case: Case, target: Target) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pqtls.observe.capture import LiveCapture
 from pqtls.observe.relay import RelayWitness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -41,11 +41,14 @@ class WireReport:
         observations: Every TLS connection that passed.
         blind_spots: What it could not see, as sentences.
         refused_hosts: Hosts that the client asked for and that the lab does not have.
+        doubts: What it could not see or tell on a network that other programs use too, as sentences: blind spots,
+            unless the recorder saw all of the client.
     """
 
     observations: tuple[Observation, ...]
     blind_spots: tuple[str, ...] = ()
     refused_hosts: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 class Passage(Protocol):
@@ -65,8 +68,12 @@ class Passage(Protocol):
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         """Return the command line that starts a client on this way."""
 
-    def report(self) -> WireReport:
-        """Return what the witness saw; for after the passage is closed."""
+    def report(self, recorded_ids: Collection[str]) -> WireReport:
+        """Return what the witness saw; for after the passage is closed.
+
+        Args:
+            recorded_ids: `Observation.id` of the connections that the recorder saw in the client's processes.
+        """
 
     def write_packets(self, path: Path) -> None:
         """Write the packets of the handshakes as a pcap file; for after the passage is closed.
@@ -171,7 +178,8 @@ class _RouterPassage:
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         return list(arguments)
 
-    def report(self) -> WireReport:
+    def report(self, recorded_ids: Collection[str]) -> WireReport:
+        _ = recorded_ids
         return WireReport(tuple(self._seen), refused_hosts=self.refused)
 
     def write_packets(self, path: Path) -> None:
@@ -236,7 +244,8 @@ class _NamespacePassage:
     def wrap(self, arguments: Sequence[str]) -> list[str]:
         return self._lab.wrap(arguments, hosts=self._hosts)
 
-    def report(self) -> WireReport:
+    def report(self, recorded_ids: Collection[str]) -> WireReport:
+        _ = recorded_ids
         report = self.capture.report
         return WireReport(report.observations, report.blind_spots)
 

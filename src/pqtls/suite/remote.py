@@ -25,7 +25,7 @@ from pqtls.suite.case import select_cases
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
-from pqtls.suite.host_network import HostNetwork
+from pqtls.suite.host_network import open_host_network
 from pqtls.suite.network import open_network
 from pqtls.suite.packets import Packets, create_private
 from pqtls.suite.process import ProcessGroups
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
     from pqtls.suite.options import Options
-
-# Real servers are somebody else's: a few clients at once, not as many as there are processors.
-PARALLEL_CLIENTS = 3
 
 
 def run_remote(options: Options, listener: Listener) -> SuiteReport:
@@ -68,8 +65,13 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pqtls-test-")))
         conf = hold_to_groups(options.groups, folder / "clients", way, python, dict(os.environ))
-        network = HostNetwork(PARALLEL_CLIENTS, "no packets are captured")
+        network = open_host_network(stack)
         if options.pcap_path is not None:
+            if not network.sees_the_wire:
+                raise UsageError(
+                    f"{options.pcap_path}: no packets are captured here.",
+                    "Capturing them on the host's own network needs CAP_NET_RAW: run as root.",
+                )
             create_private(options.pcap_path)
         setting = Setting(
             pqtls=__version__,
