@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO, TextIO
+    from typing import TextIO
 
     from rich.console import Console
     from rich.status import Status
@@ -162,28 +161,16 @@ def _open_output(path: str | None) -> Iterator[TextIO | None]:
 
 
 @contextlib.contextmanager
-def _open_whole(path: str | None) -> Iterator[IO[str] | None]:
+def _open_whole(path: str | None) -> Iterator[TextIO | None]:
     """Open a file that appears under its name only when it is whole: half an XML file is of use to nobody."""
     if path is None or path == "-":
         with _open_output(path) as file:
             yield file
         return
-    target = Path(path)
-    try:
-        part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}-", delete=False
-        )
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-    try:
-        with part:
-            yield part.file
-            part.flush()
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(target)
-    except BaseException:
-        Path(part.name).unlink(missing_ok=True)
-        raise
+    from pqtls.cli.whole_file import open_whole
+
+    with open_whole(Path(path)) as text:
+        yield text
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pqtls import __version__
+from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
@@ -56,12 +56,17 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
     """
     began = time.monotonic()
     cases = select_cases(options.cases)
+    with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
+        return _run(options, listener, cases, keeper, began)
+
+
+def _run(options: Options, listener: Listener, cases: Sequence[Case], keeper: Keeper, began: float) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
     servers = choose_way("auto", python, extra_sources=extra)
     clients = choose_way(options.openssl, python, extra_sources=extra)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pqtls-test-")))
+        folder = keeper.folder
         lab = _Lab(stack, folder, servers, python, options)
         client_conf = hold_to_groups(options.groups, folder / "clients", clients, python)
         control_conf = hold_to_groups(CONTROL_GROUPS, folder / "control", clients, python)
@@ -74,7 +79,7 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
             create_private(options.pcap_path)
         setting = _describe(options, python, clients, servers, lab.network.witnesses)
         listener.setting_known(setting)
-        client = Client(lab.network, stack.enter_context(ProcessGroups()), folder, clients, options.timeout_s)
+        client = Client(lab.network, stack.enter_context(ProcessGroups(keeper)), folder, clients, options.timeout_s)
         results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)
     return SuiteReport(setting, tuple(results), control, time.monotonic() - began)
 
@@ -99,7 +104,7 @@ class _Lab:
 
     def __init__(self, stack: ExitStack, folder: Path, way: Way, python: Interpreter, options: Options) -> None:
         self.ca = LabCA(folder / "ca")
-        environment = way.apply(bare_environment())
+        environment = way.apply({**bare_environment(), "TMPDIR": str(folder)})
         held = {**environment, **hold_to_groups(options.server_groups, folder / "servers", way, python)}
         parallel_clients = max(2, os.cpu_count() or 2)
         self.network: LabNetwork = open_network(options.network, stack, self.ca.bundle, parallel_clients)

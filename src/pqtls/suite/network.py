@@ -163,7 +163,7 @@ class _RouterPassage:
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = case
-        return lab_client_environment(self._ca_bundle, *self.ports, home)
+        return _client_environment(self._ca_bundle, self.ports, home)
 
     def working_folder(self, home: Path) -> Path:
         return home
@@ -228,7 +228,7 @@ class _NamespacePassage:
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = case
-        return lab_client_environment(self._ca_bundle, None, None, home)
+        return _client_environment(self._ca_bundle, (None, None), home)
 
     def working_folder(self, home: Path) -> Path:
         return home
@@ -242,6 +242,16 @@ class _NamespacePassage:
 
     def write_packets(self, path: Path) -> None:
         self.capture.write_pcap(path)
+
+
+def _client_environment(ca_bundle: Path, ports: tuple[int | None, int | None], home: Path) -> dict[str, str]:
+    """Return a client's environment, with a folder of its own for temporary files.
+
+    A client that is killed can't remove them, but its home goes.
+    """
+    folder = home / "tmp"
+    folder.mkdir(mode=0o700)
+    return {**lab_client_environment(ca_bundle, *ports, home), "TMPDIR": str(folder)}
 
 
 def open_network(choice: NetworkChoice, stack: ExitStack, ca_bundle: Path, parallel_clients: int) -> LabNetwork:
