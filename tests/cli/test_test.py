@@ -136,6 +136,29 @@ def test_classical_servers_fail(tmp_path: Path) -> None:
     assert_control_holds(run)
 
 
+def test_tls12_servers_fail(tmp_path: Path) -> None:
+    """Every client gets its answer by TLS 1.2, and nothing passes; the curve is named."""
+    run = Run(tmp_path, "--server-tls", "1.2")
+    assert run.code == 1, run.out + run.err
+    assert [(case["verdict"], case["reason"], case["exit_code"]) for case in run.cases] == [
+        ("not-post-quantum", "tls12", 0)
+    ] * 8
+    for case in run.cases:
+        for connection in run.connections_of(case):
+            assert connection["handshake"]["legacy_key_exchange"] == {
+                "kind": "ecdhe",
+                "group": "x25519",
+                "dh_bits": None,
+            }
+    assert run.of("setting")[0]["servers"]["tls"] == "TLSv1.2"
+    assert ", held to TLSv1.2" in run.out
+    assert run.out.count("TLS 1.2 ecdhe x25519") == 8
+    assert_control_holds(run)
+    (control,) = [line for line in run.of("case") if line["control"]]
+    (connection,) = run.connections_of(control)
+    assert connection["handshake"]["version"] == "TLSv1.3", "the control's servers stay as they are"
+
+
 @pytest.mark.smoke
 def test_a_retry_passes_and_is_shown(tmp_path: Path) -> None:
     names = ["--case", "requests", "--case", "asyncio-streams", "--case", "boto3"]
@@ -210,6 +233,7 @@ class TestUsage:
             (["--junit", "/proc/nonexistent/junit.xml"], "cannot be written"),
             (["--openssl-source", "/proc/nonexistent"], "/proc/nonexistent"),
             (["--timeout", "0"], "--timeout"),
+            (["--server-tls", "1.3"], "Invalid value for '--server-tls'"),
         ],
     )
     def test_wrong_usage_is_one_sentence(self, tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 @openssl_options
 @click.option("--groups", default="", metavar="LIST", help="Hold the clients to these groups, such as x25519.")
 @click.option("--server-groups", default="", metavar="LIST", help="Hold the lab's servers to these groups.")
+@click.option(
+    "--server-tls",
+    type=click.Choice(["1.2"]),
+    default=None,
+    help="Hold the lab's servers to TLS 1.2 (a control): the suite must fail.",
+)
 @click.option("--allow", multiple=True, metavar="HOST=REASON", help="This host may be classical (repeatable).")
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON Lines as results come; - for standard output.")
 @click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML for a CI system.")

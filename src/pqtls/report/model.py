@@ -170,6 +170,7 @@ class Setting:
         server_groups: Groups that the servers were held to; "" for OpenSSL's own list.
         witnesses: Who looked, as a sentence.
         targets: Real servers, as host:port; empty in the lab.
+        server_tls: The one TLS version that the servers were held to; "" if they could choose.
     """
 
     pqtls: str
@@ -183,6 +184,7 @@ class Setting:
     server_groups: str
     witnesses: str
     targets: tuple[str, ...] = ()
+    server_tls: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from pqtls.suite.schedule import Listener, Schedule
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pqtls.lab.messages import TlsVersion
     from pqtls.lab.names import Address
     from pqtls.openssl.interpreter import Interpreter
     from pqtls.openssl.ways import Way
@@ -95,6 +96,7 @@ def _describe(options: Options, python: Interpreter, clients: Way, servers: Way,
         servers=f"{servers.openssl_version} ({servers.kind})",
         client_groups=options.groups,
         server_groups=options.server_groups,
+        server_tls="TLSv1.2" if options.server_tls else "",
         witnesses=witnesses,
     )
 
@@ -108,9 +110,10 @@ class _Lab:
         held = {**environment, **hold_to_groups(options.server_groups, folder / "servers", way, python)}
         parallel_clients = max(2, os.cpu_count() or 2)
         self.network: LabNetwork = open_network(options.network, stack, self.ca.bundle, parallel_clients)
-        self.servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, held))
+        newest: TlsVersion | None = "TLSv1.2" if options.server_tls else None
+        self.servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, held, newest))
         self.control_servers = self.servers
-        if options.server_groups:
+        if options.server_groups or newest:
             self.control_servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, environment))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pqtls.lab.ca import LabCA
+    from pqtls.lab.messages import TlsVersion
     from pqtls.lab.names import Address
     from pqtls.observe.observation import Observation
     from pqtls.suite.case import Case
@@ -101,8 +102,10 @@ class Network(Protocol[TargetT_contra]):
 class LabNetwork(Network["Address"], Protocol):
     """How clients reach the lab's servers."""
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
-        """Return servers that clients can reach, not yet started."""
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
+        """Return servers that clients can reach, not yet started; `newest` is the newest TLS version they accept."""
 
 
 class RouterNetwork:
@@ -126,9 +129,11 @@ class RouterNetwork:
         because = f" ({why})" if why else ""
         self.witnesses = f"the recorder inside each client, and the relay on loopback{because}; they must agree"
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
         """Return servers on loopback, at any free ports."""
-        return LabServers(ca, python, environment)
+        return LabServers(ca, python, environment, maximum_version=newest)
 
     @contextmanager
     def open_passage(self, target: Address, port: int = 0) -> Iterator[Passage]:
@@ -199,11 +204,18 @@ class NamespaceNetwork:
         self._ca_bundle = ca_bundle
         self._free_addresses = iter(lab.server_addresses)
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
         """Return servers at port 443 of addresses of their own."""
         addresses = {name: (next(self._free_addresses), 443) for name in LabServers.LISTENERS}
         return LabServers(
-            ca, python, environment, addresses=addresses, wrap=lambda command: self._lab.wrap(command, side="server")
+            ca,
+            python,
+            environment,
+            maximum_version=newest,
+            addresses=addresses,
+            wrap=lambda command: self._lab.wrap(command, side="server"),
         )
 
     @contextmanager

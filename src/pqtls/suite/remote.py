@@ -108,7 +108,12 @@ def _run(
 
 
 def _read_targets(options: Options) -> list[Target]:
-    for name, value in (("--server-groups", options.server_groups), ("--port", options.port)):
+    of_the_lab = (
+        ("--server-groups", options.server_groups),
+        ("--server-tls", options.server_tls),
+        ("--port", options.port),
+    )
+    for name, value in of_the_lab:
         if value:
             raise UsageError(f"{name} is for the lab's servers; real ones do as they like.", "Leave it out.")
     if options.network != "auto":
