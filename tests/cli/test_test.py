@@ -31,7 +31,12 @@ TITLES = [
 def bare_environment(tmp_path: Path) -> dict[str, str]:
     """Nothing of a development machine, which may export SSL_CERT_FILE and hide CA faults."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "TMPDIR": str(tmp_path / "tmp")}
+    # A machine's AWS CLI v2 would be one client more; here it is hidden behind a program that is none.
+    (tmp_path / "path").mkdir(exist_ok=True)
+    (tmp_path / "path" / "aws").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "path" / "aws").chmod(0o755)
+    path = f"{tmp_path / 'path'}:{os.environ['PATH']}"
+    return {"PATH": path, "HOME": str(Path.home()), "TMPDIR": str(tmp_path / "tmp")}
 
 
 def command(*arguments: str) -> list[str]:

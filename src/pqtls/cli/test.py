@@ -138,13 +138,17 @@ def _load_run(*, is_real: bool) -> Callable[[Options, Listener], SuiteReport]:
 
 
 def _list_cases() -> int:
+    from pqtls.suite.aws_v2 import find_aws_v2
     from pqtls.suite.case import load_builtin_cases
 
     cases = load_builtin_cases()
-    for case in cases:
+    aws = find_aws_v2()
+    for case in (*cases, *([aws.case] if aws else [])):
         missing = case.missing()
         note = f"   (needs {', '.join(missing)}, not installed)" if missing else ""
         click.echo(f"{case.name:<16} {case.title:<24} {case.host}{note}")
+    if aws:
+        click.echo(f"\n{aws.description}")
     click.echo(f"\nThe scripts, made to be copied and changed: {cases[0].path.parent}")
     return 0
 

@@ -35,6 +35,7 @@ def setting_to_json(setting: Setting) -> dict[str, Any]:
         "targets": list(setting.targets),
         "client_groups": setting.client_groups or None,
         "witnesses": setting.witnesses,
+        "aws_cli_v2": setting.aws_cli_v2 or None,
     }
 
 

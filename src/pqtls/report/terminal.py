@@ -129,6 +129,8 @@ def render_setting(setting: Setting) -> list[Line]:
     if held:
         lines[-1].append((f", held to {' and '.join(held)}", "yellow"))
     lines.append([("witness  ", "dim"), (setting.witnesses, "")])
+    if setting.aws_cli_v2:
+        lines.append([("aws      ", "dim"), (clean_text(setting.aws_cli_v2), "")])
     return lines
 
 

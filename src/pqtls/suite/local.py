@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
-from pqtls.suite.case import select_cases
+from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pqtls.lab.names import Address
     from pqtls.openssl.interpreter import Interpreter
     from pqtls.openssl.ways import Way
+    from pqtls.suite.aws_v2 import AwsV2
     from pqtls.suite.case import Case
     from pqtls.suite.options import Options
 
@@ -56,12 +58,14 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         CannotProveError: No OpenSSL with ML-KEM can be had for the servers, or for the clients as asked.
     """
     began = time.monotonic()
-    cases = select_cases(options.cases)
+    cases, aws = choose_cases(options.cases)
     with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
-        return _run(options, listener, cases, keeper, began)
+        return _run(options, listener, cases, aws, keeper, began)
 
 
-def _run(options: Options, listener: Listener, cases: Sequence[Case], keeper: Keeper, began: float) -> SuiteReport:
+def _run(
+    options: Options, listener: Listener, cases: Sequence[Case], aws: AwsV2 | None, keeper: Keeper, began: float
+) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
     servers = choose_way("auto", python, extra_sources=extra)
@@ -79,6 +83,8 @@ def _run(options: Options, listener: Listener, cases: Sequence[Case], keeper: Ke
                 )
             create_private(options.pcap_path)
         setting = _describe(options, python, clients, servers, lab.network.witnesses)
+        cases, sentence = settle(aws, cases, options.cases, sees_it=lab.network.sees_every_program)
+        setting = replace(setting, aws_cli_v2=sentence)
         listener.setting_known(setting)
         client = Client(lab.network, stack.enter_context(ProcessGroups(keeper)), folder, clients, options.timeout_s)
         results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)

@@ -20,7 +20,7 @@ from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Setting, SuiteReport
-from pqtls.suite.case import select_cases
+from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
@@ -60,12 +60,13 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
     """
     began = time.monotonic()
     targets = _read_targets(options)
-    chosen = select_cases(options.cases)
+    cases, aws = choose_cases(options.cases)
+    chosen, about_aws = settle(aws, cases, options.cases, sees_it=HostNetwork.sees_every_program)
     pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
     if not pairs:
         raise UsageError("None of these cases can be sent to these servers.", "Name cases with --case.")
     with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
-        return _run(options, listener, targets, pairs, keeper, began)
+        return _run(options, listener, targets, pairs, about_aws, keeper, began)
 
 
 def _run(
@@ -73,6 +74,7 @@ def _run(
     listener: Listener,
     targets: Sequence[Target],
     pairs: list[tuple[Case, Target]],
+    about_aws: str,
     keeper: Keeper,
     began: float,
 ) -> SuiteReport:
@@ -97,6 +99,7 @@ def _run(
             server_groups="",
             witnesses=network.witnesses,
             targets=tuple(f"{target.host}:{target.port}" for target in targets),
+            aws_cli_v2=about_aws,
         )
         listener.setting_known(setting)
         processes = stack.enter_context(ProcessGroups(keeper))
