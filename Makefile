@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help demo test smoke lint types fuzz vectors docs bench clean
+.PHONY: help demo test test-kill smoke lint types fuzz vectors docs bench clean
 
 help:
 	@grep -E '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ types: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev ## the property tests, 20,000 cases each
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n $(WORKERS) tests/wire/test_fuzz.py
+
+test-kill: $(VENV)/.dev ## end `pqtls test` 200 times, at any moment, and look for what is left
+	PQTLS_KILLS=200 $(PYTEST) -s tests/cli/test_killed.py
 
 vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
 	$(BIN)/python tests/wire/make_vectors.py

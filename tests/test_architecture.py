@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "pqtls"
 # Each step may import from the steps before it, and from nothing of its own step but its own room.
 STEPS = [
     {"errors"},
-    {"wire", "inject"},
+    {"wire", "inject", "ending"},
     {"evidence", "faults"},
     {"openssl", "observe", "probe"},
     {"lab"},
@@ -69,7 +69,7 @@ def test_there_is_something_to_check() -> None:
     assert {"wire", "inject", "evidence", "openssl", "observe", "lab", "report", "suite", "cli"} <= rooms
 
 
-@pytest.mark.parametrize("room", ["wire", "openssl", "inject"])
+@pytest.mark.parametrize("room", ["wire", "openssl", "inject", "ending"])
 def test_rooms_that_stand_on_the_standard_library_alone(room: str) -> None:
     for path in modules():
         if room_of(path) != room:

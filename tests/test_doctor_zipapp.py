@@ -78,7 +78,7 @@ def test_it_holds_what_the_doctor_needs_and_no_more(built: Path) -> None:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert names == sorted(names)
     rooms = {name.split("/")[1] for name in names if name.startswith("pqtls/")}
-    assert rooms == {"__init__.py", "errors.py", "evidence.py", "openssl", "report", "wire"}
+    assert rooms == {"__init__.py", "ending", "errors.py", "evidence.py", "openssl", "report", "wire"}
     assert all(name.endswith(".py") for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -109,6 +110,7 @@ SETTINGS: dict[str, tuple[list[str], int, str | None, list[int]]] = {
         [1, 2],
     ),
     "classical": (["--server-groups", "x25519"], 1, "x25519", [2]),
+    "tls12": (["--server-tls", "1.2"], 1, None, [2]),
 }
 
 
@@ -138,44 +140,80 @@ def test_recorder_capture_and_tshark_agree(open_folder: Path, name: str, user: i
         assert connection["server"].endswith(":443")
         assert connection["handshake"]["server_hello"]["group"] == group
         assert [hello["segments"] for hello in connection["handshake"]["client_hellos"]] == segments
+    if name == "tls12":
+        assert all(each["handshake"]["legacy_key_exchange"]["group"] == "x25519" for each in connections)
+        assert {(case["verdict"], case["reason"], case["exit_code"]) for case in cases} == {
+            ("not-post-quantum", "tls12", 0)
+        }
     assert pcap.stat().st_mode & 0o777 == 0o600
     compare_with_tshark(pcap, connections)
 
 
+# What tshark is asked of each hello and key exchange.
+FIELDS = {
+    "stream": "tcp.stream",
+    "type": "tls.handshake.type",
+    "random": "tls.handshake.random",
+    "groups": "tls.handshake.extensions_supported_group",
+    "shares": "tls.handshake.extensions_key_share_group",
+    "cipher": "tls.handshake.ciphersuite",
+    "curve": "tls.handshake.server_named_curve",
+    "checksum": "tcp.checksum.status",
+}
+CODES = {"X25519MLKEM768": 4588, "x25519": 29}
+CIPHERS = {"TLS_AES_256_GCM_SHA384": 0x1302, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": 0xC02C}
+
+
+def read_with_tshark(tshark: str, pcap: Path) -> list[dict[str, list[str]]]:
+    """Return what tshark sees of each packet with a hello or a key exchange in it."""
+    arguments = [tshark, "-r", str(pcap), "-o", "tcp.check_checksum:TRUE", "-Y", "tls.handshake.type in {1, 2, 12}"]
+    arguments += ["-T", "fields", *(part for field in FIELDS.values() for part in ("-e", field))]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    rows = [[cell.split(",") if cell else [] for cell in line.split("\t")] for line in done.stdout.splitlines()]
+    return [dict(zip(FIELDS, row, strict=True)) for row in rows]
+
+
 def compare_with_tshark(pcap: Path, connections: list[dict[str, Any]]) -> None:
+    """Every connection that we saw is in the file, once, and tshark reads the same in it."""
     tshark = shutil.which("tshark")
     if tshark is None:
         return  # its own test says so by name, below
-    fields = ["ip.src", "tls.handshake.type", "tls.handshake.extensions_key_share_group", "tcp.checksum.status"]
-    arguments = [tshark, "-r", str(pcap), "-o", "tcp.check_checksum:TRUE", "-Y", "tls.handshake.type in {1, 2}"]
-    arguments += ["-T", "fields", *(part for field in fields for part in ("-e", field))]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    hellos = [line.split("\t") for line in done.stdout.splitlines()]
-    assert all(fields[3] == "1" for fields in hellos), "valid checksums"
-    expected = 0
+    packets = read_with_tshark(tshark, pcap)
+    assert all(packet["checksum"] == ["1"] for packet in packets), "valid checksums"
+    assert len({packet["stream"][0] for packet in packets}) == len(connections)
     for connection in connections:
-        expected += (
-            len(connection["handshake"]["client_hellos"]) + 1 + (connection["handshake"]["hello_retry"] is not None)
-        )
-    assert len(hellos) == expected
-    code = {"X25519MLKEM768": "4588", "x25519": "29"}
-    chosen = [fields[2] for fields in hellos if fields[1] == "2"]
-    assert chosen[-1] == code[connections[-1]["handshake"]["server_hello"]["group"]]
-    assert any("4588" in fields[2].split(",") for fields in hellos if fields[1] == "1")
+        handshake, server = connection["handshake"], connection["handshake"]["server_hello"]
+        (first, *_) = [
+            packet
+            for packet in packets
+            if "1" in packet["type"]
+            and hashlib.sha256(bytes.fromhex(packet["random"][0])).hexdigest()[:16] == connection["id"]
+        ]
+        mine = [packet for packet in packets if packet["stream"] == first["stream"]]
+        hellos = [packet for packet in mine if "1" in packet["type"]]
+        answers = [packet for packet in mine if "2" in packet["type"]]
+        for packet, hello in zip(hellos, handshake["client_hellos"], strict=True):
+            assert [numbers_of(packet["shares"])] == [[CODES[each["group"]] for each in hello["key_shares"]]]
+            offered = [code for code in numbers_of(packet["groups"]) if code in CODES.values()]
+            assert offered == [CODES[name] for name in hello["groups"] if name in CODES]
+        assert len(answers) == 1 + (handshake["hello_retry"] is not None)
+        assert numbers_of(answers[-1]["cipher"]) == [CIPHERS[handshake["cipher"]]]
+        curves = [code for packet in mine for code in numbers_of(packet["curve"])]
+        if handshake["version"] == "TLSv1.2":
+            assert numbers_of(answers[-1]["shares"]) == []
+            assert curves == [CODES[handshake["legacy_key_exchange"]["group"]]]
+        else:
+            assert numbers_of(answers[-1]["shares"]) == [CODES[server["group"]]]
+            assert curves == []
+
+
+def numbers_of(cells: list[str]) -> list[int]:
+    return [int(each, 0) for each in cells]
 
 
 def test_tshark_is_here() -> None:
     if shutil.which("tshark") is None:
         pytest.skip("tshark is not installed: nothing was compared with it")
-
-
-def test_tls12_is_named_by_both_witnesses(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    code, lines, output = run(folder, "--case", "requests", "--openssl", "system")
-    assert code in (0, 1), output
-    (connection,) = connections_of_cases(lines)
-    assert connection["sources"] == ["recorder", "capture"]
 
 
 @pytest.mark.parametrize(

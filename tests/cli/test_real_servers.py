@@ -441,6 +441,7 @@ class TestEndpoint:
             (["--region", "mars"], "is no name of an AWS region"),
             (["--region", "us-east-1.evil.example/x-1"], "is no name of an AWS region"),
             (["--region", REGION, "--server-groups", "x25519"], "--server-groups is for the lab's servers"),
+            (["--region", REGION, "--server-tls", "1.2"], "--server-tls is for the lab's servers"),
             (["--region", REGION, "--network", "router"], "--network is for the lab"),
             (["--region", REGION, "--local"], "exclude each other"),
         ],

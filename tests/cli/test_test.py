@@ -31,7 +31,12 @@ TITLES = [
 def bare_environment(tmp_path: Path) -> dict[str, str]:
     """Nothing of a development machine, which may export SSL_CERT_FILE and hide CA faults."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "TMPDIR": str(tmp_path / "tmp")}
+    # A machine's AWS CLI v2 would be one client more; here it is hidden behind a program that is none.
+    (tmp_path / "path").mkdir(exist_ok=True)
+    (tmp_path / "path" / "aws").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "path" / "aws").chmod(0o755)
+    path = f"{tmp_path / 'path'}:{os.environ['PATH']}"
+    return {"PATH": path, "HOME": str(Path.home()), "TMPDIR": str(tmp_path / "tmp")}
 
 
 def command(*arguments: str) -> list[str]:
@@ -136,6 +141,29 @@ def test_classical_servers_fail(tmp_path: Path) -> None:
     assert_control_holds(run)
 
 
+def test_tls12_servers_fail(tmp_path: Path) -> None:
+    """Every client gets its answer by TLS 1.2, and nothing passes; the curve is named."""
+    run = Run(tmp_path, "--server-tls", "1.2")
+    assert run.code == 1, run.out + run.err
+    assert [(case["verdict"], case["reason"], case["exit_code"]) for case in run.cases] == [
+        ("not-post-quantum", "tls12", 0)
+    ] * 8
+    for case in run.cases:
+        for connection in run.connections_of(case):
+            assert connection["handshake"]["legacy_key_exchange"] == {
+                "kind": "ecdhe",
+                "group": "x25519",
+                "dh_bits": None,
+            }
+    assert run.of("setting")[0]["servers"]["tls"] == "TLSv1.2"
+    assert ", held to TLSv1.2" in run.out
+    assert run.out.count("TLS 1.2 ecdhe x25519") == 8
+    assert_control_holds(run)
+    (control,) = [line for line in run.of("case") if line["control"]]
+    (connection,) = run.connections_of(control)
+    assert connection["handshake"]["version"] == "TLSv1.3", "the control's servers stay as they are"
+
+
 @pytest.mark.smoke
 def test_a_retry_passes_and_is_shown(tmp_path: Path) -> None:
     names = ["--case", "requests", "--case", "asyncio-streams", "--case", "boto3"]
@@ -210,6 +238,7 @@ class TestUsage:
             (["--junit", "/proc/nonexistent/junit.xml"], "cannot be written"),
             (["--openssl-source", "/proc/nonexistent"], "/proc/nonexistent"),
             (["--timeout", "0"], "--timeout"),
+            (["--server-tls", "1.3"], "Invalid value for '--server-tls'"),
         ],
     )
     def test_wrong_usage_is_one_sentence(self, tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -155,6 +155,21 @@ def test_a_client_that_does_not_end_is_stopped_with_its_children(lab: Lab) -> No
     assert not [line for line in command_lines if line.startswith(b"sleep\x00997.")]
 
 
+def test_a_daemon_does_not_outlive_its_case(lab: Lab) -> None:
+    """Not even one with a session, a folder and an environment of its own."""
+    path = lab.folder / "daemon.sh"
+    path.write_text("(cd /; setsid env -i sleep 996.25 & setsid sleep 996.75 &)\nsleep 0.2\n")
+    run = lab.run_case(read_case(path))
+    assert run.finished.exit_code == 0
+    command_lines = [each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline") if each.exists()]
+    assert not [line for line in command_lines if line.startswith(b"sleep\x00996.")]
+
+
+def test_a_clients_temporary_files_lie_in_its_home(lab: Lab) -> None:
+    script = "import os, pathlib, tempfile\nassert pathlib.Path(tempfile.mkdtemp()).is_relative_to(os.environ['HOME'])"
+    assert lab.run(script).finished.exit_code == 0
+
+
 def test_output_is_bounded(lab: Lab) -> None:
     run = lab.run("for _ in range(200): print('x' * 100_000)\nprint('last words')")
     assert run.finished.output.endswith("last words")

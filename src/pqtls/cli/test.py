@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO, TextIO
+    from typing import TextIO
 
     from rich.console import Console
     from rich.status import Status
@@ -53,6 +52,12 @@ if TYPE_CHECKING:
 @openssl_options
 @click.option("--groups", default="", metavar="LIST", help="Hold the clients to these groups, such as x25519.")
 @click.option("--server-groups", default="", metavar="LIST", help="Hold the lab's servers to these groups.")
+@click.option(
+    "--server-tls",
+    type=click.Choice(["1.2"]),
+    default=None,
+    help="Hold the lab's servers to TLS 1.2 (a control): the suite must fail.",
+)
 @click.option("--allow", multiple=True, metavar="HOST=REASON", help="This host may be classical (repeatable).")
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON Lines as results come; - for standard output.")
 @click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML for a CI system.")
@@ -133,13 +138,17 @@ def _load_run(*, is_real: bool) -> Callable[[Options, Listener], SuiteReport]:
 
 
 def _list_cases() -> int:
+    from pqtls.suite.aws_v2 import find_aws_v2
     from pqtls.suite.case import load_builtin_cases
 
     cases = load_builtin_cases()
-    for case in cases:
+    aws = find_aws_v2()
+    for case in (*cases, *([aws.case] if aws else [])):
         missing = case.missing()
         note = f"   (needs {', '.join(missing)}, not installed)" if missing else ""
         click.echo(f"{case.name:<16} {case.title:<24} {case.host}{note}")
+    if aws:
+        click.echo(f"\n{aws.description}")
     click.echo(f"\nThe scripts, made to be copied and changed: {cases[0].path.parent}")
     return 0
 
@@ -162,28 +171,16 @@ def _open_output(path: str | None) -> Iterator[TextIO | None]:
 
 
 @contextlib.contextmanager
-def _open_whole(path: str | None) -> Iterator[IO[str] | None]:
+def _open_whole(path: str | None) -> Iterator[TextIO | None]:
     """Open a file that appears under its name only when it is whole: half an XML file is of use to nobody."""
     if path is None or path == "-":
         with _open_output(path) as file:
             yield file
         return
-    target = Path(path)
-    try:
-        part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}-", delete=False
-        )
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-    try:
-        with part:
-            yield part.file
-            part.flush()
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(target)
-    except BaseException:
-        Path(part.name).unlink(missing_ok=True)
-        raise
+    from pqtls.cli.whole_file import open_whole
+
+    with open_whole(Path(path)) as text:
+        yield text
 
 
 @contextlib.contextmanager

@@ -24,6 +24,9 @@ MARK = "pqtls-answer:"
 TIMEOUT_S = 20.0
 """An inspection takes 0.05 s and a handshake 0.1 s; a loaded CI machine may take 50 times that."""
 
+# A script that hangs ends even if this process was killed and can't end it.
+_END_IN_TIME = "import signal\nif hasattr(signal, 'alarm'): signal.alarm({})\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -59,7 +62,7 @@ def ask(
     Returns:
         The answer, or why there is none.
     """
-    arguments = [str(executable), "-I", "-c", script, *arguments]
+    arguments = [str(executable), "-I", "-c", _END_IN_TIME.format(int(timeout_s) + 10) + script, *arguments]
     try:
         process = subprocess.Popen(
             arguments,

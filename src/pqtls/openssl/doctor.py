@@ -6,11 +6,13 @@ import platform
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pqtls import __version__
+from pqtls.ending.keeper import Keeper
 from pqtls.openssl.aws_program import AwsProgram, find_aws_program
 from pqtls.openssl.installed import Installed, list_installed
 from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
@@ -170,6 +172,16 @@ def examine(
     Raises:
         UsageError: It is no Python interpreter.
     """
+    with ExitStack() as stack:
+        if sys.platform == "linux":  # killed at any moment, it leaves no file
+            keeper = stack.enter_context(Keeper("pqtls-doctor-"))
+            stack.enter_context(keeper.holds_temporary_files())
+        return _examine(executable, extra_sources, is_standalone, stack_timeout_s)
+
+
+def _examine(
+    executable: Path | str, extra_sources: Sequence[Path], is_standalone: bool, stack_timeout_s: float
+) -> Examination:
     interpreter = inspect_interpreter(executable)
     installed = list_installed(interpreter)
     ways, stacks = _explain_and_examine(interpreter, installed, extra_sources, stack_timeout_s)

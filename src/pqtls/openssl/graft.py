@@ -17,12 +17,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pqtls.ending.keeper import temporary_name
 from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.dynstr import rename_strings
@@ -151,7 +151,8 @@ def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]
     files = _patched_files(graft)
     base = graft.folder.parent
     _remove_abandoned(base)
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=base))  # 0700
+    making = temporary_name(base, ".making-")
+    making.mkdir(mode=0o700)
     try:
         for name, data in files.items():
             _write(making / name, data)
@@ -274,7 +275,8 @@ def _move_into_place(making: Path, folder: Path) -> None:
             return
         if is_intact(folder):
             return
-        aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
+        aside = temporary_name(folder.parent, ".gone-")
+        aside.mkdir(mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             folder.rename(aside)  # over an empty folder of ours: processes that mapped the old files keep them
         shutil.rmtree(aside, ignore_errors=True)

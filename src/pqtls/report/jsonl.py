@@ -27,10 +27,15 @@ def setting_to_json(setting: Setting) -> dict[str, Any]:
             "why": setting.why,
             "source": setting.source,
         },
-        "servers": {"version": setting.servers or None, "groups": setting.server_groups or None},
+        "servers": {
+            "version": setting.servers or None,
+            "groups": setting.server_groups or None,
+            "tls": setting.server_tls or None,
+        },
         "targets": list(setting.targets),
         "client_groups": setting.client_groups or None,
         "witnesses": setting.witnesses,
+        "aws_cli_v2": setting.aws_cli_v2 or None,
     }
 
 

@@ -170,6 +170,8 @@ class Setting:
         server_groups: Groups that the servers were held to; "" for OpenSSL's own list.
         witnesses: Who looked, as a sentence.
         targets: Real servers, as host:port; empty in the lab.
+        server_tls: The one TLS version that the servers were held to; "" if they could choose.
+        aws_cli_v2: What an AWS CLI v2 on PATH carries, and whether it is run, as a sentence; "" if it has no part.
     """
 
     pqtls: str
@@ -183,6 +185,8 @@ class Setting:
     server_groups: str
     witnesses: str
     targets: tuple[str, ...] = ()
+    server_tls: str = ""
+    aws_cli_v2: str = ""
 
 
 @dataclass(frozen=True, slots=True)

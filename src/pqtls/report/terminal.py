@@ -118,10 +118,19 @@ def render_setting(setting: Setting) -> list[Line]:
     ]
     if setting.client_groups:
         lines.append([("         ", ""), (f"held to groups {setting.client_groups}", "yellow")])
-    held = f", held to groups {setting.server_groups}" if setting.server_groups else ""
-    servers = f"real: {clean_text(', '.join(setting.targets))}" if setting.targets else f"{setting.servers}{held}"
-    lines.append([("servers  ", "dim"), (servers, "")])
+    held = [f"groups {setting.server_groups}"] if setting.server_groups else []
+    held += [setting.server_tls] if setting.server_tls else []
+    lines.append(
+        [
+            ("servers  ", "dim"),
+            (f"real: {clean_text(', '.join(setting.targets))}" if setting.targets else setting.servers, ""),
+        ]
+    )
+    if held:
+        lines[-1].append((f", held to {' and '.join(held)}", "yellow"))
     lines.append([("witness  ", "dim"), (setting.witnesses, "")])
+    if setting.aws_cli_v2:
+        lines.append([("aws      ", "dim"), (clean_text(setting.aws_cli_v2), "")])
     return lines
 
 

@@ -30,6 +30,9 @@ class Case:
         host: Host that it contacts, "" if it says none.
         needs: Distributions that must be installed for it.
         is_for_aws: It speaks AWS's API, so that no other server can answer it.
+        environment: More variables for it, as pairs.
+        brings_own_openssl: Nothing of the chosen OpenSSL is given to it, since it would not use it.
+        notes: What is to be known of it, as sentences.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Case:
     host: str
     needs: tuple[str, ...]
     is_for_aws: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+    brings_own_openssl: bool = False
+    notes: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
         """Return the distributions that it needs and that are not installed."""
@@ -83,16 +89,17 @@ def load_builtin_cases() -> tuple[Case, ...]:
     return tuple(read_case(path) for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES)
 
 
-def select_cases(names: tuple[str, ...]) -> tuple[Case, ...]:
+def select_cases(names: tuple[str, ...], present: tuple[Case, ...] = ()) -> tuple[Case, ...]:
     """Return the cases asked for: built-in ones in the suite's order, then the user's own as given.
 
     Args:
         names: Names or files (.py, .sh) as `--case` takes them; none means all built-in ones.
+        present: Cases of what is on this machine, after the built-in ones.
 
     Raises:
         UsageError: A name is not known, a file cannot be read, or a case needs something that is not installed.
     """
-    cases = load_builtin_cases()
+    cases = (*load_builtin_cases(), *present)
     known = {case.name: case for case in cases}
     own: list[Case] = []
     for name in names:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pqtls.observe.observation import Observation, find_disagreements, merge
 from pqtls.observe.recorder import RecorderFolder
+from pqtls.openssl.environment import strip_graft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,9 @@ class Client(Generic[TargetT]):
             with self._network.open_passage(target, port) as passage:
                 environment = passage.environment(case, home)
                 environment["PATH"] = _scripts_first(environment.get("PATH", ""))
-                environment = recorder.environment(self._way.apply({**environment, **extra}))
+                environment = {**environment, **extra, **dict(case.environment)}
+                apply = strip_graft if case.brings_own_openssl else self._way.apply
+                environment = recorder.environment(apply(environment))
                 command, folder = passage.wrap(_command(case)), passage.working_folder(home)
                 finished = self._processes.run(command, environment, folder, self._timeout_s)
             recording = recorder.read()

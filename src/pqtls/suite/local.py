@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pqtls import __version__
+from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
-from pqtls.suite.case import select_cases
+from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
@@ -30,9 +31,11 @@ from pqtls.suite.schedule import Listener, Schedule
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pqtls.lab.messages import TlsVersion
     from pqtls.lab.names import Address
     from pqtls.openssl.interpreter import Interpreter
     from pqtls.openssl.ways import Way
+    from pqtls.suite.aws_v2 import AwsV2
     from pqtls.suite.case import Case
     from pqtls.suite.options import Options
 
@@ -55,13 +58,20 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
         CannotProveError: No OpenSSL with ML-KEM can be had for the servers, or for the clients as asked.
     """
     began = time.monotonic()
-    cases = select_cases(options.cases)
+    cases, aws = choose_cases(options.cases)
+    with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
+        return _run(options, listener, cases, aws, keeper, began)
+
+
+def _run(
+    options: Options, listener: Listener, cases: Sequence[Case], aws: AwsV2 | None, keeper: Keeper, began: float
+) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
     servers = choose_way("auto", python, extra_sources=extra)
     clients = choose_way(options.openssl, python, extra_sources=extra)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pqtls-test-")))
+        folder = keeper.folder
         lab = _Lab(stack, folder, servers, python, options)
         client_conf = hold_to_groups(options.groups, folder / "clients", clients, python)
         control_conf = hold_to_groups(CONTROL_GROUPS, folder / "control", clients, python)
@@ -73,8 +83,10 @@ def run_local(options: Options, listener: Listener) -> SuiteReport:
                 )
             create_private(options.pcap_path)
         setting = _describe(options, python, clients, servers, lab.network.witnesses)
+        cases, sentence = settle(aws, cases, options.cases, sees_it=lab.network.sees_every_program)
+        setting = replace(setting, aws_cli_v2=sentence)
         listener.setting_known(setting)
-        client = Client(lab.network, stack.enter_context(ProcessGroups()), folder, clients, options.timeout_s)
+        client = Client(lab.network, stack.enter_context(ProcessGroups(keeper)), folder, clients, options.timeout_s)
         results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)
     return SuiteReport(setting, tuple(results), control, time.monotonic() - began)
 
@@ -90,6 +102,7 @@ def _describe(options: Options, python: Interpreter, clients: Way, servers: Way,
         servers=f"{servers.openssl_version} ({servers.kind})",
         client_groups=options.groups,
         server_groups=options.server_groups,
+        server_tls="TLSv1.2" if options.server_tls else "",
         witnesses=witnesses,
     )
 
@@ -99,13 +112,14 @@ class _Lab:
 
     def __init__(self, stack: ExitStack, folder: Path, way: Way, python: Interpreter, options: Options) -> None:
         self.ca = LabCA(folder / "ca")
-        environment = way.apply(bare_environment())
+        environment = way.apply({**bare_environment(), "TMPDIR": str(folder)})
         held = {**environment, **hold_to_groups(options.server_groups, folder / "servers", way, python)}
         parallel_clients = max(2, os.cpu_count() or 2)
         self.network: LabNetwork = open_network(options.network, stack, self.ca.bundle, parallel_clients)
-        self.servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, held))
+        newest: TlsVersion | None = "TLSv1.2" if options.server_tls else None
+        self.servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, held, newest))
         self.control_servers = self.servers
-        if options.server_groups:
+        if options.server_groups or newest:
             self.control_servers = stack.enter_context(self.network.make_servers(self.ca, sys.executable, environment))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pqtls.lab.ca import LabCA
+    from pqtls.lab.messages import TlsVersion
     from pqtls.lab.names import Address
     from pqtls.observe.observation import Observation
     from pqtls.suite.case import Case
@@ -108,8 +109,10 @@ class Network(Protocol[TargetT_contra]):
 class LabNetwork(Network["Address"], Protocol):
     """How clients reach the lab's servers."""
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
-        """Return servers that clients can reach, not yet started."""
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
+        """Return servers that clients can reach, not yet started; `newest` is the newest TLS version they accept."""
 
 
 class RouterNetwork:
@@ -133,9 +136,11 @@ class RouterNetwork:
         because = f" ({why})" if why else ""
         self.witnesses = f"the recorder inside each client, and the relay on loopback{because}; they must agree"
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
         """Return servers on loopback, at any free ports."""
-        return LabServers(ca, python, environment)
+        return LabServers(ca, python, environment, maximum_version=newest)
 
     @contextmanager
     def open_passage(self, target: Address, port: int = 0) -> Iterator[Passage]:
@@ -170,7 +175,7 @@ class _RouterPassage:
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = case
-        return lab_client_environment(self._ca_bundle, *self.ports, home)
+        return _client_environment(self._ca_bundle, self.ports, home)
 
     def working_folder(self, home: Path) -> Path:
         return home
@@ -207,11 +212,18 @@ class NamespaceNetwork:
         self._ca_bundle = ca_bundle
         self._free_addresses = iter(lab.server_addresses)
 
-    def make_servers(self, ca: LabCA, python: str, environment: Mapping[str, str]) -> LabServers:
+    def make_servers(
+        self, ca: LabCA, python: str, environment: Mapping[str, str], newest: TlsVersion | None = None
+    ) -> LabServers:
         """Return servers at port 443 of addresses of their own."""
         addresses = {name: (next(self._free_addresses), 443) for name in LabServers.LISTENERS}
         return LabServers(
-            ca, python, environment, addresses=addresses, wrap=lambda command: self._lab.wrap(command, side="server")
+            ca,
+            python,
+            environment,
+            maximum_version=newest,
+            addresses=addresses,
+            wrap=lambda command: self._lab.wrap(command, side="server"),
         )
 
     @contextmanager
@@ -236,7 +248,7 @@ class _NamespacePassage:
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = case
-        return lab_client_environment(self._ca_bundle, None, None, home)
+        return _client_environment(self._ca_bundle, (None, None), home)
 
     def working_folder(self, home: Path) -> Path:
         return home
@@ -251,6 +263,16 @@ class _NamespacePassage:
 
     def write_packets(self, path: Path) -> None:
         self.capture.write_pcap(path)
+
+
+def _client_environment(ca_bundle: Path, ports: tuple[int | None, int | None], home: Path) -> dict[str, str]:
+    """Return a client's environment, with a folder of its own for temporary files.
+
+    A client that is killed can't remove them, but its home goes.
+    """
+    folder = home / "tmp"
+    folder.mkdir(mode=0o700)
+    return {**lab_client_environment(ca_bundle, *ports, home), "TMPDIR": str(folder)}
 
 
 def open_network(choice: NetworkChoice, stack: ExitStack, ca_bundle: Path, parallel_clients: int) -> LabNetwork:

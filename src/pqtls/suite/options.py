@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ class Options:
         openssl_source: Folder to graft from, or None.
         groups: Groups to hold the clients to; "" for OpenSSL's own list.
         server_groups: Groups to hold the lab's servers to; "" for OpenSSL's own list.
+        server_tls: "1.2" to hold the lab's servers to TLS 1.2, None to let them choose.
         cases: Names of the cases to run; none means all.
         allowed: Host to reason, for hosts that may be classical.
         timeout_s: Seconds a client may take.
@@ -34,6 +35,7 @@ class Options:
     openssl_source: Path | None = None
     groups: str = ""
     server_groups: str = ""
+    server_tls: Literal["1.2"] | None = None
     cases: tuple[str, ...] = ()
     allowed: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0

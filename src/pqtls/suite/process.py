@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pqtls.ending.keeper import Keeper
+from pqtls.errors import BugError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import IO
+
+    from pqtls.ending.keeper import Program
 
 # Kept of what a client prints: enough for its last words, whatever it prints before.
 OUTPUT_TAIL_BYTES = 16_384
@@ -36,22 +39,30 @@ class Finished:
 
 
 class ProcessGroups:
-    """Starts processes, each in a session of its own, and can end all that still run.
+    """Starts processes, each with a guard that ends whatever it leaves behind, and can end all that still run.
 
     Safe to use from several threads: `stop_all` is for the one that was interrupted. As a context manager it
     stops all at the end.
+
+    Args:
+        keeper: Of the run; None for one of its own, which needs the context manager.
     """
 
+    def __init__(self, keeper: Keeper | None = None) -> None:
+        self._lock = threading.Lock()
+        self._running: set[Program] = set()
+        self._is_stopped = False
+        self._keeper = keeper
+        self._stack = ExitStack()
+
     def __enter__(self) -> ProcessGroups:
+        if self._keeper is None:
+            self._keeper = self._stack.enter_context(Keeper("pqtls-processes-"))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop_all()
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._is_stopped = False
+        self._stack.close()
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float) -> Finished:
         """Run a program to its end.
@@ -61,45 +72,35 @@ class ProcessGroups:
             environment: Its whole environment.
             folder: Its working directory.
             timeout_s: Seconds after which it and its children are killed.
+
+        Raises:
+            BugError: The keeper has ended.
         """
         began = time.monotonic()
+        if self._keeper is None:
+            raise BugError("Processes are started outside of their context.")
+        read_end, write_end = os.pipe()
+        tail = _Tail(open(read_end, "rb"))  # noqa: SIM115, PTH123 - a descriptor, closed when read
+        try:
+            with self._lock:
+                if self._is_stopped:
+                    return Finished(None, "not started: interrupted", 0.0)
+                program = self._keeper.start(arguments, environment, folder, write_end)
+                self._running.add(program)
+        finally:
+            os.close(write_end)
+        exit_code = program.wait(timeout_s)
         with self._lock:
-            if self._is_stopped:
-                return Finished(None, "not started: interrupted", 0.0)
-            process = subprocess.Popen(
-                list(arguments),
-                env=dict(environment),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            self._running.add(process)
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        tail = _Tail(process.stdout)
-        exit_code: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            exit_code = process.wait(timeout_s)
-        self._end(process)
+            self._running.discard(program)
         return Finished(exit_code, tail.text(), time.monotonic() - began)
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill what is left of a process's group; the group outlives its leader while a child runs."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        with self._lock:
-            self._running.discard(process)
 
     def stop_all(self) -> None:
         """Kill every process that still runs, and start no more."""
         with self._lock:
             self._is_stopped = True
             running = list(self._running)
-        for process in running:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        for program in running:
+            program.stop()
 
 
 class _Tail:
@@ -117,6 +118,6 @@ class _Tail:
                 self._data = (self._data + chunk)[-OUTPUT_TAIL_BYTES:]
 
     def text(self) -> str:
-        # A child that left the group may hold the pipe open: what was read by then is the output.
+        # One that could not be ended may hold the pipe open: what was read by then is the output.
         self._thread.join(timeout=2.0)
         return self._data.decode("utf-8", "replace").strip()

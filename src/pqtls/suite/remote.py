@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls import __version__
+from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Setting, SuiteReport
-from pqtls.suite.case import select_cases
+from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
@@ -34,6 +33,9 @@ from pqtls.suite.schedule import Listener, Schedule
 from pqtls.suite.target import Target, parse_endpoint, parse_region
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from pqtls.openssl.ways import Way
     from pqtls.suite.case import Case
     from pqtls.suite.options import Options
@@ -55,15 +57,29 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
     """
     began = time.monotonic()
     targets = _read_targets(options)
-    chosen = select_cases(options.cases)
+    cases, aws = choose_cases(options.cases)
+    chosen, about_aws = settle(aws, cases, options.cases, sees_it=HostNetwork.sees_every_program)
     pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
     if not pairs:
         raise UsageError("None of these cases can be sent to these servers.", "Name cases with --case.")
+    with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
+        return _run(options, listener, targets, pairs, about_aws, keeper, began)
+
+
+def _run(
+    options: Options,
+    listener: Listener,
+    targets: Sequence[Target],
+    pairs: list[tuple[Case, Target]],
+    about_aws: str,
+    keeper: Keeper,
+    began: float,
+) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
     extra = (options.openssl_source,) if options.openssl_source else ()
     way = choose_way(options.openssl, python, extra_sources=extra)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pqtls-test-")))
+        folder = keeper.folder
         conf = hold_to_groups(options.groups, folder / "clients", way, python, dict(os.environ))
         network = open_host_network(stack)
         if options.pcap_path is not None:
@@ -85,9 +101,10 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
             server_groups="",
             witnesses=network.witnesses,
             targets=tuple(f"{target.host}:{target.port}" for target in targets),
+            aws_cli_v2=about_aws,
         )
         listener.setting_known(setting)
-        processes = stack.enter_context(ProcessGroups())
+        processes = stack.enter_context(ProcessGroups(keeper))
         client = Client(network, processes, folder, way, options.timeout_s)
         run = _Run(options, client, listener, conf, folder, network.parallel_clients)
         control = partial(_run_control, processes, folder, way, options)
@@ -96,7 +113,12 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
 
 
 def _read_targets(options: Options) -> list[Target]:
-    for name, value in (("--server-groups", options.server_groups), ("--port", options.port)):
+    of_the_lab = (
+        ("--server-groups", options.server_groups),
+        ("--server-tls", options.server_tls),
+        ("--port", options.port),
+    )
+    for name, value in of_the_lab:
         if value:
             raise UsageError(f"{name} is for the lab's servers; real ones do as they like.", "Leave it out.")
     if options.network != "auto":
@@ -150,7 +172,7 @@ def _run_control(processes: ProcessGroups, folder: Path, way: Way, options: Opti
     conf = hold_to_groups(CONTROL_GROUPS, folder / "control", way, python)
     with ExitStack() as stack:
         network = open_network("router", stack, ca.bundle, 1)
-        environment = servers_way.apply(bare_environment())
+        environment = servers_way.apply({**bare_environment(), "TMPDIR": str(folder)})
         servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
         client = Client(network, processes, folder, way, options.timeout_s)
         return run_control(client, servers.address("good"), conf)

@@ -43,7 +43,7 @@ def case_result(
         connections=run.connections,
         allowed=dict(allowed or {}),
         blind_spots=run.blind_spots,
-        notes=run.notes,
+        notes=(*case.notes, *run.notes),
         disagreements=run.disagreements,
         refusals=refusals,
         target_host=None if target is None else target.host,
