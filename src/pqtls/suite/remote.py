@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pqtls.openssl.ways import Way
+    from pqtls.suite.aws_v2 import AwsV2
     from pqtls.suite.case import Case
     from pqtls.suite.options import Options
 
@@ -58,20 +59,16 @@ def run_remote(options: Options, listener: Listener) -> SuiteReport:
     began = time.monotonic()
     targets = _read_targets(options)
     cases, aws = choose_cases(options.cases)
-    chosen, about_aws = settle(aws, cases, options.cases, sees_it=HostNetwork.sees_every_program)
-    pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
-    if not pairs:
-        raise UsageError("None of these cases can be sent to these servers.", "Name cases with --case.")
     with Keeper("pqtls-test-") as keeper, keeper.holds_temporary_files():
-        return _run(options, listener, targets, pairs, about_aws, keeper, began)
+        return _run(options, listener, targets, cases, aws, keeper, began)
 
 
 def _run(
     options: Options,
     listener: Listener,
     targets: Sequence[Target],
-    pairs: list[tuple[Case, Target]],
-    about_aws: str,
+    cases: Sequence[Case],
+    aws: AwsV2 | None,
     keeper: Keeper,
     began: float,
 ) -> SuiteReport:
@@ -82,6 +79,8 @@ def _run(
         folder = keeper.folder
         conf = hold_to_groups(options.groups, folder / "clients", way, python, dict(os.environ))
         network = open_host_network(stack)
+        chosen, about_aws = settle(aws, cases, options.cases, sees_it=network.sees_every_program)
+        pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
         if options.pcap_path is not None:
             if not network.sees_the_wire:
                 raise UsageError(
