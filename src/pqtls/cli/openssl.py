@@ -115,11 +115,12 @@ def build(source: str | None, sha256: str, openssldir: str, jobs: int | None, ex
 
 def _print_result(result: BuildResult) -> None:
     build = result.build
-    floor = build.manifest.get("glibc_floor") or "none of glibc"
+    floor = build.manifest.get("glibc_floor")
+    needs = f"needs glibc {floor} or newer" if floor else "needs no glibc"
     took = f"{result.duration_s:.0f} seconds" if result.is_new else f"it was there already, built {build.built}"
     click.echo(f"built    {result.source.version}, {took}")
     click.echo(f"where    {build.folder}")
-    click.echo(f"size     {result.size_bytes / 1e6:.1f} MB, needs glibc {floor} or newer, {result.source.machine}")
+    click.echo(f"size     {result.size_bytes / 1e6:.1f} MB, {needs}, {result.source.machine}")
     click.echo(f"proven   {build.manifest['proven']['group']}, by a handshake in memory")
     click.echo("next     pqtls openssl list    which OpenSSL is taken, and why")
 

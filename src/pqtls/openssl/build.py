@@ -31,6 +31,7 @@ from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.graft import make_graft, sync_folder, write_file
 from pqtls.openssl.library_text import LibraryText
 from pqtls.openssl.obstacles import find_graft_obstacle
+from pqtls.openssl.paths import is_folder
 from pqtls.openssl.private_folder import make_private_folder
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.openssl.source_tarball import UnpackedSource, copy_verified, unpack
@@ -185,7 +186,7 @@ def _check_openssl_dir(openssl_dir: str, wanted: Folders) -> str:
             f"Leave --openssldir out, or give one as long as {wanted.openssl_dir}.",
         ) from error
     nearest = Path(openssl_dir)
-    while not nearest.is_dir() and nearest != nearest.parent:
+    while not is_folder(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     status = nearest.stat()
     if status.st_mode & stat.S_IWOTH:

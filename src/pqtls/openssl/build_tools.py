@@ -60,7 +60,7 @@ def find_build_tools(environment: Mapping[str, str]) -> BuildTools:
     found = (shutil.which(name, path=path) for name in ([named] if named else ["gcc", "cc"]))
     compiler = next(filter(None, found), None)
     make, perl = shutil.which("make", path=path), shutil.which("perl", path=path)
-    wanted = {f"a C compiler ({named or 'gcc or cc'})": compiler, "make": make, "perl": perl}
+    wanted = {f"C compiler ({named or 'gcc or cc'})": compiler, "make": make, "perl": perl}
     missing = [name for name, found in wanted.items() if not found]
     if missing or not compiler or not make or not perl:
         raise UsageError(f"OpenSSL cannot be built here: there is no {', no '.join(missing)}.", _INSTALL)

@@ -209,19 +209,18 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
     if member.name.startswith("/") or ".." in parts or "" in parts or "\\" in member.name or "\0" in member.name:
         raise UsageError(f"The tarball holds {member.name!r}, which would leave its folder.", _GET_ONE)
     path = folder.joinpath(*parts)
-    if member.isdir():
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return
-    if not member.isreg():
+    if not (member.isdir() or member.isreg()):
         raise UsageError(f"The tarball holds {member.name!r}, which is neither a file nor a folder.", _GET_ONE)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data = archive.extractfile(member)
-    # Nothing in the folder is a link, so that a name without ".." stays inside; the same name twice is refused.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
+        (path if member.isdir() else path.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if member.isdir():
+            return
+        # Nothing in the folder is a link, so that a name without ".." stays inside; the same name twice is refused.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o700 if member.mode & 0o100 else 0o600)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise UsageError(f"The tarball holds {member.name!r} twice.", _GET_ONE) from error
+    data = archive.extractfile(member)
     with os.fdopen(descriptor, "wb") as file:
         while data is not None and (chunk := data.read(_CHUNK_BYTES)):
             file.write(chunk)
