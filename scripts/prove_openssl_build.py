@@ -36,8 +36,8 @@ def main() -> int:
         manifest = json.loads((build / "build.json").read_text())
         sizes = sum(file["bytes"] for file in manifest["files"].values())
         print(f"made      {manifest['version']}, {sizes / 1e6:.1f} MB, glibc >= {manifest['glibc_floor']}", flush=True)
-        for name, file in manifest["files"].items():
-            print(f"          {name} sha256 {file['sha256']}", flush=True)
+        for library, file in manifest["files"].items():
+            print(f"          {library} sha256 {file['sha256']}", flush=True)
         listed = pqtls(folder, "openssl", "list", "--json")
         expect(listed, 0, "list")
         entry = next(each for each in json.loads(listed.stdout)["openssl"] if each["kind"] == "build")
