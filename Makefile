@@ -78,3 +78,7 @@ image: ## build the container image and run it for real, with Docker or, as root
 .PHONY: doctor.pyz
 doctor.pyz: ## build dist/doctor.pyz: the doctor in one file that needs only Python >= 3.10
 	@$(PYTHON) scripts/build_doctor.py
+
+.PHONY: test-openssl-build
+test-openssl-build: $(VENV)/.dev ## build a real OpenSSL 3.5 (a few minutes), run the suite on it; TARBALL=, SHA256=, TWICE=1
+	@$(BIN)/python scripts/prove_openssl_build.py

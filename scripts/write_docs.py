@@ -47,6 +47,9 @@ def render_cli() -> str:
     for name, command in sorted(app.commands.items()):
         inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
         parts.append(f"\n## pqtls {name}\n\n```\n{command.get_help(inner)}\n```\n")
+        for below, subcommand in sorted(getattr(command, "commands", {}).items()):
+            deeper = click.Context(subcommand, info_name=below, parent=inner, max_content_width=100, terminal_width=100)
+            parts.append(f"\n### pqtls {name} {below}\n\n```\n{subcommand.get_help(deeper)}\n```\n")
     return "".join(parts)
 
 

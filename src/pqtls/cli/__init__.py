@@ -12,6 +12,7 @@ import click
 
 from pqtls import __version__
 from pqtls.cli.doctor import doctor
+from pqtls.cli.openssl import openssl
 from pqtls.cli.run import run
 from pqtls.cli.shell import shell
 from pqtls.cli.test import test
@@ -37,7 +38,7 @@ def app() -> None:
     """
 
 
-for _verb in (doctor, test, run, shell):
+for _verb in (doctor, test, run, shell, openssl):
     app.add_command(_verb)
 
 

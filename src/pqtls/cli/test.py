@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pqtls.cli.options import openssl_options, parse_allowed
+from pqtls.cli.signals import end_like_interrupted
 from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test(
         raise UsageError("--local and --region or --endpoint exclude each other.", "Make two runs.")
     run = _load_run(is_real=is_real)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminated_like_interrupted())
+        stack.enter_context(end_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
         junit_file = stack.enter_context(_open_whole(junit_path))
         view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
@@ -181,36 +181,6 @@ def _open_whole(path: str | None) -> Iterator[TextIO | None]:
 
     with open_whole(Path(path)) as text:
         yield text
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """End on Ctrl-C, SIGTERM and SIGHUP alike: through every clean-up, which a second signal does not cut short."""
-    signals = [signal.SIGINT, signal.SIGTERM]
-    signals += [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-
-    def stop(*_: object) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # What was started to ignore a signal, as by nohup, goes on ignoring it.
-    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise  # what is to come is our end: further signals stay ignored
-    except BaseException:
-        _restore(before)
-        raise
-    else:
-        _restore(before)
-
-
-def _restore(before: dict[signal.Signals, Any]) -> None:
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class _View:

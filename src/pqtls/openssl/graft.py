@@ -155,12 +155,12 @@ def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]
     making.mkdir(mode=0o700)
     try:
         for name, data in files.items():
-            _write(making / name, data)
+            write_file(making / name, data)
         _prove(graft, making, interpreter, environment)
-        _write(making / MANIFEST, json.dumps(_manifest(graft, files), indent=1).encode())
-        _sync_folder(making)
+        write_file(making / MANIFEST, json.dumps(_manifest(graft, files), indent=1).encode())
+        sync_folder(making)
         _move_into_place(making, graft.folder)
-        _sync_folder(base)
+        sync_folder(base)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     forget_probes()
@@ -247,15 +247,28 @@ def _manifest(graft: Graft, files: dict[str, bytes]) -> dict[str, object]:
     }
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a new file, down to the disk.
+
+    Args:
+        path: Where nothing is yet.
+        data: Its contents.
+        mode: Its permissions, whatever the umask.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder last over a loss of power.
+
+    Args:
+        folder: The folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,12 +1,12 @@
-"""Where a newer OpenSSL can be taken from: wheels that are installed here, or a folder that the user names.
+"""Where a newer OpenSSL can be taken from: installed wheels, builds of `pqtls openssl build`, a folder that is named.
 
 pqtls redistributes no OpenSSL. Several wheels bring a current libssl and libcrypto of their own
 (psycopg-binary, psycopg2-binary, pygit2, mysql-connector-python); their files stand in once they are proven to
 be what the wheel installed, and to fit the interpreter. Nothing is loaded here: all is read from the files.
 
-Order: long-term support first (3.5, until 2030-04-08), then the newer version, then a named folder before wheels.
-Versions with short support (3.6) come after any 3.5: a graft that falls out of support unnoticed is worse than one
-that is a feature behind.
+Order: a named folder, then long-term support (3.5, until 2030-04-08), then the newer version; of the same version, a
+build before a wheel. Versions with short support (3.6) come after any 3.5: a graft that falls out of support unnoticed
+is worse than one that is a feature behind.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pqtls.openssl.builds import Build, find_builds
+from pqtls.openssl.constants import DoesNotFitError, fit_folders, folders_of
 from pqtls.openssl.elf import ElfError, ElfFile, parse_elf
 from pqtls.openssl.library_text import LibraryText, read_library_text
 from pqtls.openssl.paths import exists, find_matching, is_file, is_folder
 from pqtls.openssl.record import WheelRecord, find_record, matches_record
+from pqtls.openssl.releases import LTS, SUPPORT_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
 
 SOURCE_VARIABLE = "PQTLS_OPENSSL_SOURCE"
 
-LTS = {(3, 0): "2026-09-07", (3, 5): "2030-04-08"}
-"""OpenSSL's long-term support releases and the day their support ends (openssl-library.org, release strategy)."""
+SourceKind = Literal["folder", "build", "wheel"]
 
 _OLDEST = (3, 5)
 """The first version with ML-KEM."""
@@ -53,6 +55,10 @@ class Source:
         libcrypto_sha256: The same of libcrypto.
         is_named: The user named its folder.
         rejected: Why it cannot be used, as a sentence; "" if it can.
+        kind: A folder that was named, a build of pqtls, or an installed wheel.
+        machine: What its libcrypto is built for, such as "x86_64, 64-bit"; "" if it could not be read.
+        is_as_recorded: Its files are what the RECORD of its wheel, or pqtls at the end of its build, says; None for
+            a folder, where nothing is recorded.
     """
 
     origin: str
@@ -66,6 +72,9 @@ class Source:
     libcrypto_sha256: str = ""
     is_named: bool = False
     rejected: str = ""
+    kind: SourceKind = "wheel"
+    machine: str = ""
+    is_as_recorded: bool | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -79,8 +88,8 @@ class Source:
 
     @property
     def supported_until(self) -> str:
-        """When its release's support ends, as YYYY-MM-DD; "" where this file does not know."""
-        return LTS.get((self.version_info[0], self.version_info[1]), "") if self.version_info else ""
+        """When its release's support ends, as YYYY-MM-DD; "" where `releases` does not know."""
+        return SUPPORT_ENDS.get((self.version_info[0], self.version_info[1]), "") if self.version_info else ""
 
     @property
     def description(self) -> str:
@@ -102,7 +111,8 @@ def find_sources(interpreter: Interpreter, extra_paths: Sequence[Path] = ()) -> 
     variable = os.environ.get(SOURCE_VARIABLE)
     named = [*extra_paths, *([Path(variable)] if variable else [])]
     for folder in dict.fromkeys(named):
-        found.append(_named_source(folder, interpreter))
+        found.append(examine_folder(folder, interpreter))
+    found += [_build_source(build, interpreter) for build in find_builds()]
     for site_packages in _site_packages(interpreter):
         for libssl, libcrypto in _installed_pairs(site_packages):
             if libssl not in (source.libssl for source in found):
@@ -110,9 +120,34 @@ def find_sources(interpreter: Interpreter, extra_paths: Sequence[Path] = ()) -> 
     return sorted(found, key=_rank)
 
 
-def _rank(source: Source) -> tuple[bool, bool, bool, tuple[int, ...]]:
+def _rank(source: Source) -> tuple[bool, bool, bool, tuple[int, ...], bool]:
     newest_first = tuple(-part for part in source.version_info)
-    return (not source.is_usable, not source.is_named, not source.is_lts, newest_first)
+    return (not source.is_usable, not source.is_named, not source.is_lts, newest_first, source.kind != "build")
+
+
+_BEHIND = (
+    "",  # a rejected one has its own reason
+    "{better} was named, and then nothing else is taken",
+    "{better} belongs to a release with long-term support",
+    "{better} is newer",
+    "{better} was built here for this very purpose",
+)
+"""Why another source comes first, for each part of the rank."""
+
+
+def explain_rank(source: Source, better: Source) -> str:
+    """Say why another usable source comes before this one.
+
+    Args:
+        source: A usable source.
+        better: The one that is before it in `find_sources`.
+
+    Returns:
+        The first thing in which their ranks differ, as a sentence.
+    """
+    pairs = zip(_rank(source), _rank(better), _BEHIND, strict=True)
+    why = next((text for own, other, text in pairs if own != other and text), "{better} was found first")
+    return why.format(better=better.description) + "."
 
 
 def _site_packages(interpreter: Interpreter) -> list[Path]:
@@ -135,23 +170,47 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
     yield from zip(exact_libssl or libssl, exact_libcrypto or libcrypto, strict=False)
 
 
-def _named_source(folder: Path, interpreter: Interpreter) -> Source:
+def examine_folder(folder: Path, interpreter: Interpreter) -> Source:
+    """Examine the libssl and libcrypto in a folder, or in the lib or lib64 in it.
+
+    Args:
+        folder: The folder.
+        interpreter: Who is to use them.
+
+    Returns:
+        The source, rejected if there is none or it does not fit.
+    """
     for candidate in (folder, folder / "lib", folder / "lib64"):
         for libssl, libcrypto in _pairs(candidate):
             return _examine(str(folder), libssl, libcrypto, interpreter)
     missing = folder / "libssl.so.3"
     return Source(
-        str(folder), missing, folder / "libcrypto.so.3", is_named=True,
+        str(folder), missing, folder / "libcrypto.so.3", is_named=True, kind="folder",
         rejected=f"{folder} has no libssl.so.3 and libcrypto.so.3.",
     )  # fmt: skip
+
+
+def _build_source(build: Build, interpreter: Interpreter) -> Source:
+    if build.obstacle:
+        version = f"OpenSSL {build.version}"
+        return Source(
+            build.description, build.libssl, build.libcrypto, version, rejected=build.obstacle, kind="build",
+            is_as_recorded=False,
+        )  # fmt: skip
+    found = _examine(build.description, build.libssl, build.libcrypto, interpreter, kind="build")
+    stated = build.manifest["files"]
+    hashes = {build.libssl.name: found.libssl_sha256, build.libcrypto.name: found.libcrypto_sha256}
+    is_same = all(stated[name]["sha256"] == sha256 for name, sha256 in hashes.items())
+    return replace(found, is_as_recorded=is_same, rejected=found.rejected or ("" if is_same else "It just changed."))
 
 
 def _wheel_source(libssl: Path, libcrypto: Path, site_packages: Path, interpreter: Interpreter) -> Source:
     record = find_record(libcrypto, site_packages)
     if record is None:
         origin = str(libcrypto.parent)
-        return Source(origin, libssl, libcrypto, rejected=f"No wheel's RECORD lists {libcrypto}.")
-    return _examine(record.distribution, libssl, libcrypto, interpreter, record=(site_packages, record))
+        return Source(origin, libssl, libcrypto, is_as_recorded=False, rejected=f"No wheel's RECORD lists {libcrypto}.")
+    wheel = (site_packages, record)
+    return _examine(record.distribution, libssl, libcrypto, interpreter, record=wheel, kind="wheel")
 
 
 def _examine(
@@ -161,21 +220,26 @@ def _examine(
     interpreter: Interpreter,
     *,
     record: tuple[Path, WheelRecord] | None = None,
+    kind: SourceKind = "folder",
 ) -> Source:
-    is_named = record is None
+    is_named = kind == "folder"
     try:
         files = libssl.read_bytes(), libcrypto.read_bytes()
         elfs = parse_elf(files[0]), parse_elf(files[1])
     except (OSError, ElfError) as error:
         reason = f"{libssl} and {libcrypto.name} cannot be read as ELF libraries: {error}."
-        return Source(origin, libssl, libcrypto, is_named=is_named, rejected=reason)
+        return Source(origin, libssl, libcrypto, is_named=is_named, rejected=reason, kind=kind)
     for path, data in zip((libssl, libcrypto), files, strict=True):
         if record is not None and not matches_record(data, path.relative_to(record[0]).as_posix(), record[1]):
             reason = f"{path} does not match the RECORD of {origin}: it was changed after installation."
-            return Source(origin, libssl, libcrypto, rejected=reason)
+            return Source(origin, libssl, libcrypto, rejected=reason, is_as_recorded=False)
     text = read_library_text(files[1])
     floor = max(elf.glibc_floor for elf in elfs)
-    rejected = _version_obstacle(text) or _fit_obstacle(elfs, floor, libssl.parent, interpreter)
+    rejected = (
+        _version_obstacle(text)
+        or _fit_obstacle(elfs, floor, libssl.parent, interpreter)
+        or _folders_obstacle(text, interpreter)
+    )
     return Source(
         origin=origin,
         libssl=libssl,
@@ -188,6 +252,9 @@ def _examine(
         libcrypto_sha256=hashlib.sha256(files[1]).hexdigest(),
         is_named=is_named,
         rejected=rejected,
+        kind=kind,
+        machine=elfs[1].machine_name,
+        is_as_recorded=None if record is None else True,
     )
 
 
@@ -221,6 +288,15 @@ def _fit_obstacle(elfs: tuple[ElfFile, ElfFile], floor: tuple[int, ...], folder:
         if not entry.value.startswith("libcrypto") and exists(folder / entry.value) and "-" in entry.value
     }
     return f"It needs {', '.join(sorted(private))} out of its own wheel." if private else ""
+
+
+def _folders_obstacle(text: LibraryText, interpreter: Interpreter) -> str:
+    """Say whether the interpreter's CA paths and openssl.cnf do not fit into it: then the next source may do."""
+    try:
+        fit_folders(text, folders_of(interpreter))
+    except DoesNotFitError as error:
+        return f"It cannot keep the interpreter's CA certificates and openssl.cnf: {error}."
+    return ""
 
 
 def _dotted(version: tuple[int, ...]) -> str:

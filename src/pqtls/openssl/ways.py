@@ -211,7 +211,7 @@ def _best_source(interpreter: Interpreter, extra_sources: Sequence[Path], becaus
     if rejected:
         raise CannotProveError(
             _sentence(because, ", and ", f"no OpenSSL found here can stand in ({rejected})."),
-            "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'.",
+            "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'. Or: pqtls openssl build.",
         )
     musl = " It brings libraries for musl too." if interpreter.is_musl else ""
     raise CannotProveError(
