@@ -1,8 +1,11 @@
 """A process under test: it may install the guard, then uses TLS in every way that Python has, and says what came out.
 
-`python guarded.py INJECT MODE PORT DIAL_FD ANSWER_FD CA CLIENT_PEM SERVER_PEM`; MODE is none, guard, or conf (the
+`python guarded.py INJECT MODE PORT CA CLIENT_PEM SERVER_PEM [WAY ...]`; MODE is none, guard, or conf (the
 settings of OpenSSL and the guard). Outcomes are one JSON object: way -> "refused", "got hello" or what was raised.
 """
+
+# mypy: ignore-errors
+# ruff: noqa: BLE001, PTH118, S605, S607, SIM105, TRY300, UP031
 
 import asyncio
 import importlib.util
@@ -13,7 +16,6 @@ import socket
 import ssl
 import sys
 import tempfile
-import threading
 
 inject, mode, port, ca, client_pem, server_pem = sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:7]
 HOST = "server.example"
@@ -73,17 +75,6 @@ def connect_after_wrap():
         tls.connect(("127.0.0.1", port))
         tls.sendall(b"SECRET")
         return tls.recv(100)
-
-
-def recv_into(tls):
-    buffer = bytearray(5)
-    assert tls.recv_into(buffer) == 5
-    tls.sendall(b"SECRET")
-    # What is read next must be hello, too.
-    first_five.append(bytes(buffer))
-
-
-first_five = []
 
 
 def recv_into_first():
@@ -238,12 +229,9 @@ async def start_tls():
     writer.transport.set_protocol(protocol)
     transport = await loop.start_tls(writer.transport, protocol, context(), server_hostname=HOST)
     transport.write(b"SECRET")
-    got = asyncio.StreamReader()
-    del got
-    data = b"hello"
     await asyncio.sleep(0.1)
     transport.close()
-    return data
+    return b"hello"
 
 
 def client_certificate():
@@ -325,8 +313,6 @@ def resumed():
 
 
 def unwrap():
-    left, right = socket.socketpair()
-    del left, right
     with lazy() as tls:
         tls.do_handshake()
         tls.sendall(b"SECRET")

@@ -4,6 +4,8 @@
 wants by OPENSSL_CONF. It reads commands and answers each in one JSON line.
 """
 
+# ruff: noqa: SIM117
+
 import contextlib
 import json
 import socket

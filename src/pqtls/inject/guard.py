@@ -93,7 +93,7 @@ def prepare(ssl: Any) -> Any:
 
 
 def _make_error(ssl: Any) -> Any:
-    class NotPostQuantum(ssl.SSLError):  # type: ignore[misc, name-defined]  # noqa: N818
+    class NotPostQuantum(ssl.SSLError):  # type: ignore[misc]
         """A TLS connection was refused because its key exchange is not post-quantum; no application data passed.
 
         Attributes:
@@ -210,19 +210,6 @@ class _State:
         is_required: It must be post-quantum.
     """
 
-    __slots__ = (
-        "alert",
-        "group",
-        "is_proven",
-        "is_required",
-        "offer",
-        "on_refusal",
-        "retry_group",
-        "version",
-        "versions",
-        "why",
-    )
-
     def __init__(self, is_required: bool) -> None:
         self.is_required = is_required
         self.is_proven = False
@@ -302,18 +289,16 @@ class _State:
 class _Guarded:
     """Stands for `_ssl`'s connection until its handshake was seen to be post-quantum, or for good if it was not."""
 
-    __slots__ = ("_address", "_guard", "_key", "_outgoing", "_raw", "_state")
+    __slots__ = ("_guard", "_key", "_outgoing", "_raw", "_state")
 
     def __init__(self, guard: Guard, raw: Any, state: _State, sock: Any, outgoing: Any) -> None:
         self._guard, self._raw, self._state, self._outgoing = guard, raw, state, outgoing
         # Only the id of a socket is kept: it owns us.
         owner = raw.owner
         self._key = id(owner if owner is not None else sock if sock is not None else raw)
-        self._address = ""
         guard.begin(self._key, state)
         if isinstance(sock, _socket.socket):
             state.on_refusal = _Shutdown(sock)
-            self._peer()  # once refused, it is not told any more
 
     def __del__(self) -> None:
         self._guard.end(self._key, self._state)
@@ -367,8 +352,9 @@ class _Guarded:
             self._outgoing.read()
         raw, state = self._raw, self._state
         server_side = bool(raw.server_side)
-        name, address = ("" if server_side else raw.server_hostname or ""), self._peer()
-        where = f"{name} ({address})" if name and address else name or address
+        name = "" if server_side else raw.server_hostname or ""
+        address = state.on_refusal.address if state.on_refusal is not None else ""
+        where = address if address.startswith(name) else f"{name} ({address})" if address else name
         who = ("the client" if server_side else "the server") + (f" {where}" if where else "")
         error = self._guard.error(
             self._guard.ssl.SSL_ERROR_SSL,
@@ -385,15 +371,6 @@ class _Guarded:
         """Name who did it: on a server, the choice between what a client offers is its own."""
         chosen = self._state.version is not None or self._state.retry_group is not None
         return f"the handshake with {who}" if server_side and chosen else who
-
-    def _peer(self) -> str:
-        if not self._address:
-            try:
-                host, port = self._raw.owner.getpeername()[:2]
-                self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            except (AttributeError, OSError, TypeError, ValueError):
-                pass  # it is gone, or has no address
-        return self._address
 
     def _prove(self) -> None:
         if self._state.why:
@@ -457,21 +434,31 @@ class _Guarded:
 class _Shutdown:
     """Shuts a TCP connection down without owning its socket."""
 
-    __slots__ = ("_reference",)
+    __slots__ = ("_reference", "address")
 
     def __init__(self, sock: Any) -> None:
         from _weakref import ref
 
         self._reference = ref(sock)
+        self.address = ""
 
     def __call__(self) -> None:
         sock = self._reference()
         if sock is not None:
+            self.address = _peer_of(sock)  # afterwards it is not told any more
             try:
                 # Below SSLSocket.shutdown, which would turn to plain text.
                 _socket.socket.shutdown(sock, _socket.SHUT_RDWR)
             except OSError:
                 pass
+
+
+def _peer_of(sock: Any) -> str:
+    try:
+        host, port = _socket.socket.getpeername(sock)[:2]
+    except (OSError, TypeError, ValueError):
+        return ""  # it is gone, or has no such address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _name(group: int) -> str:

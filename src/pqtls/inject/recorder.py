@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HANDSHAKE, ALERT, RECORD_HEADER = 22, 21, 256
 # ClientHello, ServerHello (and HelloRetryRequest), EncryptedExtensions, ServerKeyExchange.
 COPIED_MESSAGES = frozenset((1, 2, 8, 12))
-CLIENT_HELLO, FINISHED = 1, 20
+CLIENT_HELLO, SERVER_HELLO, FINISHED = 1, 2, 20
 
 # Modules that bring a TLS stack of their own, whose handshakes do not pass through Python's ssl.
 OTHER_STACKS = {
@@ -71,7 +71,7 @@ STARTS = {"subprocess.Popen": 0, "os.exec": 0, "os.posix_spawn": 0, "os.system":
 class _Connection:
     """What the recorder keeps of one live connection: a number, and records counted per direction."""
 
-    __slots__ = ("client_random", "finished", "is_over", "number", "records")
+    __slots__ = ("client_random", "finished", "is_over", "number", "records", "server_hello")
 
     def __init__(self) -> None:
         self.number = 0
@@ -79,6 +79,7 @@ class _Connection:
         self.records = {"read": 0, "write": 0}
         self.finished: set[str] = set()
         self.is_over = False
+        self.server_hello = b""
 
 
 class Recorder:
@@ -303,6 +304,18 @@ class Recorder:
             return
         self._write_message(state, direction, content, message, data, extra)
 
+    def server_hello_of(self, conn: Any) -> bytes | None:
+        """Return the ServerHello of a connection whose handshake has finished; for `pqtls.group`.
+
+        Args:
+            conn: An SSLSocket or SSLObject.
+
+        Returns:
+            The message with its header; None if it was not seen to finish.
+        """
+        state = self._connections.get(conn) if self._connections is not None else None
+        return state.server_hello if state is not None and state.is_over and state.server_hello else None
+
     def _begin(self, conn: Any, state: _Connection, direction: str, hello: bytes) -> dict[str, Any]:
         """Note who talks to whom at a first ClientHello; a retry's has the same random, a renegotiation's not."""
         extra: dict[str, Any] = {"records": state.records[direction] or None}
@@ -340,6 +353,8 @@ class Recorder:
         }
         if content == ALERT or message in COPIED_MESSAGES:
             self.write({"e": "msg", **line, "ct": content, "b": bytes(data).hex(), **extra})
+            if content == HANDSHAKE and message == SERVER_HELLO:
+                state.server_hello = bytes(data)
         else:
             self.write({"e": "type", **line, "mt": message})
         if content == HANDSHAKE and message == FINISHED:
@@ -381,9 +396,9 @@ def _address(address: Any) -> str | None:
 class _Watch:
     """A meta path finder that waits for a few modules: programs without TLS pay for one look-up an import."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.after: dict[str, Callable[[types.ModuleType], None]] = {"ssl": recorder.install}
-        self.after.update(dict.fromkeys(STACKS_IN_USE, recorder.watch_use))
+    def __init__(self, owner: Recorder) -> None:
+        self.after: dict[str, Callable[[types.ModuleType], None]] = {"ssl": owner.install}
+        self.after.update(dict.fromkeys(STACKS_IN_USE, owner.watch_use))
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find a module as the other finders would, and have its loader call the recorder afterwards."""
@@ -421,12 +436,17 @@ class _Loader:
         self.after(module)
 
 
+recorder: Recorder | None = None
+"""This process's, once it was started."""
+
+
 def start(folder: str) -> None:
     """Begin to record in this process.
 
     Args:
         folder: Private folder for the lines.
     """
+    global recorder  # noqa: PLW0603 - `pqtls.group` asks it
     recorder = Recorder(folder)
     recorder.write_start()
     atexit.register(recorder.write_exit)
