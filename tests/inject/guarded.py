@@ -262,9 +262,7 @@ def http():
     connection = http.client.HTTPSConnection("127.0.0.1", port, context=context(), timeout=10)
     try:
         connection.request("GET", "/")
-        return connection.getresponse().read()
-    except http.client.BadStatusLine as error:
-        return str(error).encode()
+        return connection.sock.recv(100)
     finally:
         connection.close()
 
@@ -425,7 +423,7 @@ def serve_asyncio(made, listener):
         failures = []
         server = await asyncio.start_server(answer, sock=listener, ssl=made)
         try:
-            await asyncio.wait_for(done.wait(), 2)
+            await asyncio.wait_for(done.wait(), 0.7)
         except asyncio.TimeoutError:
             pass
         server.close()

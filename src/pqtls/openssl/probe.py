@@ -59,6 +59,12 @@ class Probe:
         return hellos[0].groups if hellos else ()
 
     @property
+    def offered_versions(self) -> tuple[int, ...]:
+        """supported_versions of the ClientHello, in order; empty without one."""
+        hellos = self.handshake.client_hellos if self.handshake else ()
+        return hellos[0].versions if hellos else ()
+
+    @property
     def key_shares(self) -> tuple[KeyShare, ...]:
         """key_share entries of the first ClientHello, in order; empty without one."""
         hellos = self.handshake.client_hellos if self.handshake else ()

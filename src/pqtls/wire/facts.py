@@ -47,6 +47,7 @@ class ClientHelloFacts:
         groups: supported_groups, in the order offered, GREASE included.
         key_shares: key_share entries, in the order sent, GREASE included.
         signature_algorithms: signature_algorithms, in the order offered.
+        versions: supported_versions, in the order offered, GREASE included; empty without the extension.
     """
 
     size_bytes: int
@@ -55,6 +56,7 @@ class ClientHelloFacts:
     groups: tuple[int, ...]
     key_shares: tuple[KeyShare, ...]
     signature_algorithms: tuple[int, ...]
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -385,6 +385,7 @@ class HandshakeTracker:
                 groups=hello.supported_groups,
                 key_shares=tuple(KeyShare(each.group, len(each.key_exchange)) for each in hello.key_shares or ()),
                 signature_algorithms=hello.signature_algorithms,
+                versions=hello.supported_versions,
             )
         )
         if violation is not None:
