@@ -336,6 +336,8 @@ class _Guarded:
 
     def _step_aside(self) -> None:
         owner, group = self._raw.owner, self._state.group
+        if hasattr(owner, "_sslsock"):  # gevent's: the socket below its own SSLSocket, with a weak link to it
+            owner = owner._sslsock()
         self._state.is_proven = True
         self._guard.end(self._key, self._state)
         if owner is not None:

@@ -31,6 +31,8 @@ POST_QUANTUM = frozenset((0x0200, 0x0201, 0x0202, 0x11E9, 0x11EA, 0x11EB, 0x11EC
 
 _NAME = "pqtls_conf"
 _OWN_SECTIONS = ("pqtls_openssl", "pqtls_ssl", "pqtls_system_default")
+_NOTHING = ["RecordPadding = 0"]
+"""What is so anyway: OpenSSL takes a section without any line for one that is missing."""
 _LOAD_CONFIG = 0x40  # OPENSSL_INIT_LOAD_CONFIG
 _ALLOWED = re.compile(r"[A-Za-z0-9_.:/*?\- ]+")
 _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS, _TLS13 = 10, 43, 0x0304
@@ -45,8 +47,8 @@ def install(ssl: Any, settings: dict[str, Any]) -> None:
             ML-KEM alone; "codes", if known, the code points that must then be offered, neither more nor fewer.
 
     Raises:
-        RuntimeError: OpenSSL did not take the settings, or does not follow them. The program is no less able than
-            before; whoever requires them must refuse to go on.
+        RuntimeError: OpenSSL did not take the settings, or does not follow them. They are taken back, and the program
+            is as able as before; whoever requires them must refuse to go on.
     """
     groups, is_required = str(settings.get("groups") or ""), bool(settings.get("require"))
     wanted = (groups, is_required)
@@ -59,15 +61,23 @@ def install(ssl: Any, settings: dict[str, Any]) -> None:
         lines.append(f"Groups = {groups}")
     if is_required:
         lines.append(f"Protocol = {TLS13_ONLY}")
-    apply_settings(lines)
+    try:
+        apply_settings(lines)
+        _check(ssl, groups, is_required, settings.get("codes"))
+    except RuntimeError:
+        # With `config_diagnostics = 1` (Debian's openssl.cnf) no context at all could be made with a refused line.
+        apply_settings(_NOTHING)
+        raise
+    ssl._pqtls_openssl_settings = wanted
+
+
+def _check(ssl: Any, groups: str, is_required: bool, codes: Any) -> None:
     offered, versions = read_offer(ssl)
     names = ":".join(f"0x{code:04x}" for code in offered)
     if is_required and not (offered and POST_QUANTUM.issuperset(offered) and set(versions) == {_TLS13}):
         raise RuntimeError(f"{ssl.OPENSSL_VERSION} would still offer groups {names} in versions {versions}")
-    codes = settings.get("codes")
     if codes and set(codes) != set(offered):
         raise RuntimeError(f"{ssl.OPENSSL_VERSION} does not follow the group list {groups!r}: it offers {names}")
-    ssl._pqtls_openssl_settings = wanted
 
 
 def apply_settings(lines: list[str]) -> None:

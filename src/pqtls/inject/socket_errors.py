@@ -72,7 +72,9 @@ def install(ssl: Any, settings: dict[str, Any] | None = None) -> None:
         try:
             if not is_needed:
                 is_needed.append(is_affected(ssl))
-            owner = kwargs.get("owner")
+            owner: Any = kwargs.get("owner")
+            if hasattr(owner, "_sslsock"):  # gevent's: the socket below its own SSLSocket, with a weak link to it
+                owner = owner._sslsock()
             if is_needed[0] and type(owner) not in mended:
                 mended.add(type(owner))
                 _mend(ssl, type(owner))
