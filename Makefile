@@ -40,6 +40,11 @@ test-kill: $(VENV)/.dev ## end `pqtls test` 200 times, at any moment, and look f
 vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
 	$(BIN)/python tests/wire/make_vectors.py
 
+.PHONY: test-cpython
+CPYTHONS ?= $(wildcard $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
+test-cpython: $(VENV)/.dev ## CPython's own TLS tests, plain against grafted; CPYTHONS names the interpreters
+	$(BIN)/python scripts/test_cpython.py $(CPYTHONS)
+
 docs: $(VENV)/.dev ## write the generated parts of the docs
 	$(BIN)/python scripts/write_docs.py
 

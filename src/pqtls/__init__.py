@@ -41,22 +41,24 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "NotPostQuantum":
-        import ssl
+if not TYPE_CHECKING:  # a type checker has the names above, and complains of others
 
-        from pqtls.inject.guard import prepare
+    def __getattr__(name: str) -> object:
+        if name == "NotPostQuantum":
+            import ssl
 
-        # The class that the guard of this process raises, whoever installed it.
-        found: object = prepare(ssl).error
-    elif name in _HOMES:
-        from importlib import import_module
+            from pqtls.inject.guard import prepare
 
-        found = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+            # The class that the guard of this process raises, whoever installed it.
+            found: object = prepare(ssl).error
+        elif name in _HOMES:
+            from importlib import import_module
+
+            found = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

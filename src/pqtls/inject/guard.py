@@ -359,7 +359,7 @@ class _Guarded:
         where = address if address.startswith(name) else f"{name} ({address})" if address else name
         who = ("the client" if server_side else "the server") + (f" {where}" if where else "")
         error = self._guard.error(
-            self._guard.ssl.SSL_ERROR_SSL,
+            int(self._guard.ssl.SSL_ERROR_SSL),
             f"[NOT_POST_QUANTUM] {self._subject(who, server_side)} {state.why}; post-quantum TLS is required here, "
             "and no application data was sent or taken",
         )
