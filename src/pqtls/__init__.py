@@ -44,16 +44,14 @@ _HOMES = {
 if not TYPE_CHECKING:  # a type checker has the names above, and complains of others
 
     def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         if name == "NotPostQuantum":
             import ssl
 
-            from pqtls.inject.guard import prepare
-
             # The class that the guard of this process raises, whoever installed it.
-            found: object = prepare(ssl).error
+            found: object = import_module("pqtls.inject.guard").prepare(ssl).error
         elif name in _HOMES:
-            from importlib import import_module
-
             found = getattr(import_module(_HOMES[name]), name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
