@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pqtls.errors import CannotProveError
 from pqtls.evidence import is_post_quantum_group
 from pqtls.inject.guard import prepare
+from pqtls.openssl.group_presets import PRESETS
 from pqtls.wire.client_hello import ClientHello
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.groups import group_name, is_grease
@@ -16,7 +17,7 @@ from pqtls.wire.groups import group_name, is_grease
 if TYPE_CHECKING:
     import os
 
-REQUIRED_GROUPS = "X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024"
+REQUIRED_GROUPS = PRESETS["hybrid-only"].groups
 """The hybrids of RFC 10024; a key share is sent of the first."""
 
 _TLS13 = 0x0304
