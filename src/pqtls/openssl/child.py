@@ -46,6 +46,8 @@ def ask(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    *,
+    is_bare: bool = False,
 ) -> Answer:
     """Run a script in another interpreter, isolated (`-I`), and read its answer.
 
@@ -55,11 +57,12 @@ def ask(
         arguments: Its sys.argv[1:].
         environment: The child's whole environment; None for this process's own.
         timeout_s: When to give up, in seconds.
+        is_bare: Without `site` too (`-S`): no `.pth` of its environment runs, such as that of `pqtls enable`.
 
     Returns:
         The answer, or why there is none.
     """
-    arguments = [str(executable), "-I", "-c", script, *arguments]
+    arguments = [str(executable), "-I", *(["-S"] if is_bare else []), "-c", script, *arguments]
     try:
         process = subprocess.Popen(
             arguments,

@@ -188,7 +188,7 @@ def _graft(
     obstacle: Obstacle | None = find_graft_obstacle(interpreter)
     if obstacle is not None:
         raise CannotProveError(_sentence(because, ", but ", obstacle.reason), obstacle.next_step)
-    source = _best_source(interpreter, extra_sources, because)
+    source = choose_source(interpreter, extra_sources, because)
     graft = make_graft(source, interpreter, cache_folder, environment)
     probe = probe_mlkem(interpreter.executable, graft.apply(environment))
     if not probe.has_mlkem:
@@ -200,7 +200,20 @@ def _graft(
     return Way("graft", reason, interpreter, probe, graft)
 
 
-def _best_source(interpreter: Interpreter, extra_sources: Sequence[Path], because: str) -> Source:
+def choose_source(interpreter: Interpreter, extra_sources: Sequence[Path], because: str) -> Source:
+    """Choose what to make a graft from.
+
+    Args:
+        interpreter: Who is to use it.
+        extra_sources: Folders that the user named; if any is, none but these are taken.
+        because: Why a graft is needed, as the first half of a sentence; "" if that goes without saying.
+
+    Returns:
+        The best usable source.
+
+    Raises:
+        CannotProveError: There is none; the message names what was looked at.
+    """
     sources = find_sources(interpreter, extra_sources)
     if any(source.is_named for source in sources):
         sources = [source for source in sources if source.is_named]
