@@ -97,7 +97,7 @@ def _load(is_trial: bool) -> None:
     _check_trust(folder)
     for kind, path, size, mtime_ns, sha256 in FACTS["files"]:
         _check_file(kind, path if path[:1] == "/" else f"{root}/{path}", size, mtime_ns, sha256)
-    _open(folder)
+    _open(folder, is_trial)
 
 
 def _check_trust(folder: str) -> None:
@@ -177,21 +177,30 @@ def _sha256(path: str) -> str:
             digest.update(data)
 
 
-def _open(folder: str) -> None:
+def _open(folder: str, is_trial: bool) -> None:
     """Map both libraries, for this process's modules to find by their names (SONAME); or neither."""
     import _ctypes
 
     open_library: Any = _ctypes.dlopen
     close: Any = _ctypes.dlclose
     find: Any = _ctypes.dlsym
+    # Before anything is mapped: what comes second under the same name would be bound to the first.
+    for name in (LIBCRYPTO, LIBSSL):
+        try:
+            close(open_library(name, os.RTLD_LAZY | os.RTLD_NOLOAD))
+        except OSError:
+            continue
+        raise StepAsideError(f"something loaded another {name} before the graft could be loaded")
+    # At each start LAZY, which saves 0.4 ms of binding; that nothing is missing was seen in the trial.
+    mode = (os.RTLD_NOW if is_trial else os.RTLD_LAZY) | os.RTLD_LOCAL
     handles = []
     try:
         for name in (LIBCRYPTO, LIBSSL):
-            handles.append(open_library(f"{folder}/{name}", os.RTLD_NOW | os.RTLD_LOCAL))
+            handles.append(open_library(f"{folder}/{name}", mode))
         crypto, ssl = handles
         # What libssl was bound to, seen through itself and directly.
         if find(ssl, "OpenSSL_version_num") != find(crypto, "OpenSSL_version_num"):
-            raise OSError("another libcrypto.so.3 is in this process already")  # noqa: TRY301
+            raise OSError("it was bound to another libcrypto.so.3")  # noqa: TRY301
         if FACTS["modules"] and "OPENSSL_MODULES" not in os.environ:
             call: Any = _ctypes.call_function
             call(find(crypto, "OSSL_PROVIDER_set_default_search_path"), (None, os.fsencode(FACTS["modules"])))

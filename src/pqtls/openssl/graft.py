@@ -127,8 +127,13 @@ def plan_folders(source: Source, interpreter: Interpreter) -> tuple[Folders, Pat
         folders = fit_folders(source.text, wanted)
     except DoesNotFitError as error:
         raise _misfit(source, str(error)) from error
-    is_modules_elsewhere = folders.modules_dir != wanted.modules_dir and is_folder(Path(wanted.modules_dir))
+    is_modules_elsewhere = is_folder(Path(wanted.modules_dir)) and not _is_same_folder(folders, wanted)
     return folders, Path(wanted.modules_dir) if is_modules_elsewhere else None
+
+
+def _is_same_folder(folders: Folders, wanted: Folders) -> bool:
+    """Tell whether both find the system's provider modules in one place."""
+    return Path(folders.modules_dir).resolve() == Path(wanted.modules_dir).resolve()
 
 
 def is_intact(folder: Path) -> bool:

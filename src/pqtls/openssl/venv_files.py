@@ -34,17 +34,18 @@ if TYPE_CHECKING:
 _INJECT = Path(pqtls.inject.__file__).parent
 _PLACE = 'FACTS: "dict[str, Any]" = {}\n'
 
-# One line, as a .pth must have it. It is run by every start of Python, so it ends in no traceback, whatever is gone.
+# One line, as a .pth must have it. It is compiled and run by every start of Python: so it is short, and ends in no
+# traceback, whatever is gone.
 _PTH_LINE = """\
 try:
- import {package}
- {package}.start()
-except Exception as error:
- sys.stderr.write("pqtls: the graft's loader is gone or damaged (%s); run `pqtls enable` again\\n" % error)
+ import {package} as g; g.start()
+except Exception as e:
+ sys.stderr.write("pqtls: the graft's loader is gone or damaged (%s); run `pqtls enable` again\\n" % e)
 """
 _PTH_REFUSE = ' sys.modules["ssl"] = sys.modules["_ssl"] = None\n'
 
-# Runs in the environment's Python: bytecode for its own version, at all levels of optimisation.
+# Runs in the environment's Python: bytecode for its own version, found by -O and -OO too; without docstrings at all
+# levels, since reading them costs time.
 _COMPILE = """
 import importlib.util, json, os, py_compile, sys
 folder, final = sys.argv[1:3]
@@ -55,7 +56,7 @@ for name in sorted(os.listdir(folder)):
             cached = importlib.util.cache_from_source(source, optimization=level or "")
             if not cached.startswith(folder):
                 cached = os.path.join(folder, "__pycache__", os.path.basename(cached))
-            py_compile.compile(source, cached, os.path.join(final, name), doraise=True, optimize=level,
+            py_compile.compile(source, cached, os.path.join(final, name), doraise=True, optimize=2,
                                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 print("@MARK@" + json.dumps({}))
 """.replace("@MARK@", MARK)
