@@ -207,7 +207,8 @@ def _open(folder: str, is_trial: bool) -> None:
     except OSError as error:
         for handle in reversed(handles):
             close(handle)
-        raise StepAsideError(f"the graft could not be loaded ({error})") from error
+        reason = str(error).replace(f"{folder}/", "")
+        raise StepAsideError(f"the graft could not be loaded ({reason})") from error
 
 
 def _step_aside(why: str) -> None:

@@ -21,6 +21,7 @@ from pqtls.openssl.venv_manifest import VenvManifest, find_active_id, read_manif
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pqtls.openssl.venv import Venv
 
@@ -195,12 +196,21 @@ def _check_files(venv: Venv, active: str, findings: list[str]) -> VenvManifest |
         return None
     for each in manifest.files:
         change = each.find_change(venv.root)
-        if change:
+        if change and not (each.path.endswith(".pyc") and _is_own_bytecode(venv.root / each.path)):
             findings.append(f"{_KINDS.get(each.kind, 'A file changed')}: {change}.")
     days = _days_since(manifest.supported_until)
     if days is not None and days > 0:
         findings.append(f"Support of {manifest.version} ended on {manifest.supported_until}.")
     return manifest
+
+
+def _is_own_bytecode(path: Path) -> bool:
+    """Tell whether bytecode was cleaned away, or written anew by Python itself, which compares it with its source."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:] == bytes(4)  # PEP 552: no flags, so time and size of the source follow
+    except OSError:
+        return True
 
 
 def _why_aside(answer: Mapping[str, Any]) -> str:

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 _INJECT = Path(pqtls.inject.__file__).parent
 _PLACE = 'FACTS: "dict[str, Any]" = {}\n'
 
-# One line, as a .pth must have it. It is compiled and run by every start of Python: so it is short, and ends in no
-# traceback, whatever is gone.
-_PTH_LINE = """\
+# One line, as a .pth must have it. Every start of Python runs it, a virtual environment's even twice (`site` goes
+# through the same folder again): so it is short, compiles nothing the second time, and ends in no traceback.
+_PTH_LINE = 'import sys; "_pqtls_graft" in sys.modules or exec({code!r})\n'
+_PTH_CODE = """\
 try:
  import {package} as g; g.start()
 except Exception as e:
+ sys.modules["_pqtls_graft"] = None
  sys.stderr.write("pqtls: the graft's loader is gone or damaged (%s); run `pqtls enable` again\\n" % e)
 """
 _PTH_REFUSE = ' sys.modules["ssl"] = sys.modules["_ssl"] = None\n'
@@ -119,8 +121,8 @@ def switch_on(venv: Venv, graft_id: str, making: Path, *, has_to_refuse: bool) -
     if venv.version[:2] >= (3, 15):
         write_file(making / START, f"{package}:start\n".encode(), 0o644)
         (making / START).rename(venv.site_packages / START)
-    code = _PTH_LINE.format(package=package) + (_PTH_REFUSE if has_to_refuse else "")
-    write_file(making / PTH, f"import sys; exec({code!r})\n".encode(), 0o644)
+    code = _PTH_CODE.format(package=package) + (_PTH_REFUSE if has_to_refuse else "")
+    write_file(making / PTH, _PTH_LINE.format(code=code).encode(), 0o644)
     (making / PTH).rename(venv.site_packages / PTH)
     sync_folder(venv.site_packages)
 
