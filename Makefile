@@ -34,6 +34,10 @@ types: $(VENV)/.dev
 fuzz: $(VENV)/.dev ## the property tests, 20,000 cases each
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n $(WORKERS) tests/wire/test_fuzz.py
 
+.PHONY: test-kill
+test-kill: $(VENV)/.dev ## kill enable and disable at each change that they make, about 8 minutes
+	PQTLS_TEST_KILL_STRIDE=1 $(PYTEST) -n $(WORKERS) -o timeout=1800 tests/openssl/test_enable_kill.py
+
 vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
 	$(BIN)/python tests/wire/make_vectors.py
 

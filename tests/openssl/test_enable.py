@@ -17,6 +17,7 @@ from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl import enable as enable_module
 from pqtls.openssl import venv_files
 from pqtls.openssl.enable import Request
+from pqtls.openssl.graft import plan_folders
 from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
 from pqtls.openssl.probe import probe_mlkem
@@ -233,7 +234,7 @@ class TestStarts:
     ) -> None:
         """Where the folder's name is too long for the file, no variable is set, and they are found all the same."""
         modules = find_modules()
-        plan = enable_module.plan_folders
+        plan = plan_folders
 
         def without(source: Source, interpreter: Interpreter) -> object:
             folders, _ = plan(source, interpreter)

@@ -23,6 +23,9 @@ from pqtls.openssl.paths import is_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+GRAFT_FOLDER = "pqtls-graft"
+"""Below an environment's lib/."""
+
 OLDEST = (3, 8)
 """The oldest Python that is enabled: the loader and the recorder have its syntax."""
 
@@ -73,7 +76,7 @@ def graft_root(root: Path) -> Path:
     Args:
         root: The environment's folder.
     """
-    return root / "lib" / "pqtls-graft"
+    return root / "lib" / GRAFT_FOLDER
 
 
 def find_venv(named: Path | None, environment: Mapping[str, str] | None = None) -> Venv:

@@ -19,6 +19,7 @@ from pqtls.openssl.interpreter import Interpreter
 from pqtls.openssl.obstacles import Obstacle, find_graft_obstacle, find_policy_obstacle
 from pqtls.openssl.probe import Probe, probe_mlkem
 from pqtls.openssl.sources import Source, find_sources
+from pqtls.openssl.venv import GRAFT_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +175,10 @@ def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
         obstacle = find_graft_obstacle(interpreter)
         step = obstacle.next_step if obstacle is not None else "Use --openssl graft, or a Python with OpenSSL 3.5."
         raise CannotProveError(_why_not_native(interpreter, probe), step)
-    reason = f"The interpreter's own {probe.openssl_version} just negotiated {probe.group} with itself."
+    whose = "The interpreter's own"
+    if interpreter.libssl is not None and GRAFT_FOLDER in interpreter.libssl.parts:
+        whose = "By `pqtls enable`, this environment's"
+    reason = f"{whose} {probe.openssl_version} just negotiated {probe.group} with itself."
     return Way("native", reason, interpreter, probe)
 
 
