@@ -38,7 +38,7 @@ FACTS: "dict[str, Any]" = {}
 LIBCRYPTO, LIBSSL = "libcrypto.so.3", "libssl.so.3"
 ROOT = "lib/pqtls-graft"
 NAME = "_pqtls_graft"
-"""Under this name the loader is found in sys.modules, whatever its package is called."""
+"""Under this name the loader is found in sys.modules, and plug-ins below it, whatever its folder is called."""
 _OLDEST_TIME_S = 86_400
 """Some systems set all times to 0 or 1 (OSTree, Nix): such a time tells nothing, and the bytes are hashed."""
 
@@ -184,13 +184,13 @@ def _open(folder: str, is_trial: bool) -> None:
     open_library: Any = _ctypes.dlopen
     close: Any = _ctypes.dlclose
     find: Any = _ctypes.dlsym
-    # Before anything is mapped: what comes second under the same name would be bound to the first.
-    for name in (LIBCRYPTO, LIBSSL):
-        try:
-            close(open_library(name, os.RTLD_LAZY | os.RTLD_NOLOAD))
-        except OSError:
-            continue
-        raise StepAsideError(f"something loaded another {name} before the graft could be loaded")
+    try:
+        # Before anything is mapped: what comes second under the same name would be bound to the first.
+        close(open_library(LIBCRYPTO, os.RTLD_LAZY | os.RTLD_NOLOAD))
+    except OSError:
+        pass
+    else:
+        raise StepAsideError(f"something loaded another {LIBCRYPTO} before the graft could be loaded")
     # At each start LAZY, which saves 0.4 ms of binding; that nothing is missing was seen in the trial.
     mode = (os.RTLD_NOW if is_trial else os.RTLD_LAZY) | os.RTLD_LOCAL
     handles = []
@@ -311,7 +311,7 @@ def install_plugins(ssl: "types.ModuleType") -> None:
     """
     for name in FACTS["plugins"]:
         try:
-            module = __import__(f"{__name__}.{name}", fromlist=["install"])
+            module = __import__(f"{NAME}.{name}", fromlist=["install"])
             module.install(ssl, dict(FACTS["settings"]))
         except Exception as error:
             why = f"{name} could not be installed ({type(error).__name__}: {error})"

@@ -35,14 +35,22 @@ _INJECT = Path(pqtls.inject.__file__).parent
 _PLACE = 'FACTS: "dict[str, Any]" = {}\n'
 
 # One line, as a .pth must have it. Every start of Python runs it, a virtual environment's even twice (`site` goes
-# through the same folder again): so it is short, compiles nothing the second time, and ends in no traceback.
+# through the same folder again): so it is short, compiles nothing the second time, and ends in no traceback. The loader
+# is read by its path, since `import` would list the folders of sys.path first; its `__path__` is for the plug-ins.
 _PTH_LINE = 'import sys; "_pqtls_graft" in sys.modules or exec({code!r})\n'
 _PTH_CODE = """\
 try:
- import {package} as g; g.start()
+ from _frozen_importlib_external import SourceFileLoader as L
+ m = sys.modules["_pqtls_graft"] = type(sys)("_pqtls_graft")
+ p = sys.prefix + "/{package}"
+ m.__path__ = [p]
+ m.__file__ = p + "/__init__.py"
+ exec(L(p, m.__file__).get_code(p), m.__dict__)
+ m.start()
 except Exception as e:
  sys.modules["_pqtls_graft"] = None
- sys.stderr.write("pqtls: the graft's loader is gone or damaged (%s); run `pqtls enable` again\\n" % e)
+ e = "the graft's loader is gone, damaged or another Python's (%s)" % e
+ sys.stderr.write("pqtls: " + e + "; run `pqtls enable` again\\n")
 """
 _PTH_REFUSE = ' sys.modules["ssl"] = sys.modules["_ssl"] = None\n'
 
@@ -121,7 +129,8 @@ def switch_on(venv: Venv, graft_id: str, making: Path, *, has_to_refuse: bool) -
     if venv.version[:2] >= (3, 15):
         write_file(making / START, f"{package}:start\n".encode(), 0o644)
         (making / START).rename(venv.site_packages / START)
-    code = _PTH_CODE.format(package=package) + (_PTH_REFUSE if has_to_refuse else "")
+    place = package_folder(venv, graft_id).relative_to(venv.root)
+    code = _PTH_CODE.format(package=place) + (_PTH_REFUSE if has_to_refuse else "")
     write_file(making / PTH, _PTH_LINE.format(code=code).encode(), 0o644)
     (making / PTH).rename(venv.site_packages / PTH)
     sync_folder(venv.site_packages)
