@@ -36,6 +36,9 @@ fuzz: $(VENV)/.dev ## the property tests, 20,000 cases each
 
 test-kill: $(VENV)/.dev ## end `pqtls test` 200 times, at any moment, and look for what is left
 	PQTLS_KILLS=200 $(PYTEST) -s tests/cli/test_killed.py
+.PHONY: test-kill-enable
+test-kill-enable: $(VENV)/.dev ## kill enable and disable at each change that they make, about 8 minutes
+	PQTLS_TEST_KILL_STRIDE=1 $(PYTEST) -n $(WORKERS) -o timeout=1800 tests/openssl/test_enable_kill.py
 
 vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
 	$(BIN)/python tests/wire/make_vectors.py

@@ -11,10 +11,13 @@ import sys
 import click
 
 from pqtls import __version__
+from pqtls.cli.disable import disable
 from pqtls.cli.doctor import doctor
 from pqtls.cli.openssl import openssl
+from pqtls.cli.enable import enable
 from pqtls.cli.run import run
 from pqtls.cli.shell import shell
+from pqtls.cli.status import status
 from pqtls.cli.test import test
 from pqtls.errors import EXIT_BUG, EXIT_USAGE, PqtlsError
 
@@ -38,7 +41,7 @@ def app() -> None:
     """
 
 
-for _verb in (doctor, test, run, shell, openssl):
+for _verb in (doctor, test, run, shell, enable, disable, status, openssl):
     app.add_command(_verb)
 
 

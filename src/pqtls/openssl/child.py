@@ -49,6 +49,8 @@ def ask(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    *,
+    is_bare: bool = False,
 ) -> Answer:
     """Run a script in another interpreter, isolated (`-I`), and read its answer.
 
@@ -58,11 +60,13 @@ def ask(
         arguments: Its sys.argv[1:].
         environment: The child's whole environment; None for this process's own.
         timeout_s: When to give up, in seconds.
+        is_bare: Without `site` too (`-S`): no `.pth` of its environment runs, such as that of `pqtls enable`.
 
     Returns:
         The answer, or why there is none.
     """
-    arguments = [str(executable), "-I", "-c", _END_IN_TIME.format(int(timeout_s) + 10) + script, *arguments]
+    bare = ["-S"] if is_bare else []
+    arguments = [str(executable), "-I", *bare, "-c", _END_IN_TIME.format(int(timeout_s) + 10) + script, *arguments]
     try:
         process = subprocess.Popen(
             arguments,

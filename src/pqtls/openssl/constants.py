@@ -83,8 +83,8 @@ def fit_folders(text: LibraryText, wanted: Folders) -> Folders:
         wanted: What they should be.
 
     Returns:
-        The same; where ENGINESDIR or MODULESDIR is too long for its place, a folder below OPENSSLDIR stands for
-        it (OPENSSL_MODULES names the real one).
+        The same; where ENGINESDIR or MODULESDIR is too long for its place, its name below /lib if that is a link to
+        /usr/lib, else a folder below OPENSSLDIR stands for it (OPENSSL_MODULES names the real one).
 
     Raises:
         DoesNotFitError: OPENSSLDIR or a CA path is too long for its place.
@@ -107,10 +107,17 @@ def fit_folders(text: LibraryText, wanted: Folders) -> Folders:
 
 
 def _fitting(wanted: str, place: str, instead: str) -> str:
-    for candidate in (wanted, instead):
+    for candidate in (wanted, _merged_usr(wanted), instead):
         if not place or len(os.fsencode(candidate)) <= len(os.fsencode(place)):
             return candidate
     raise DoesNotFitError(f"neither {wanted} nor {instead} fits in place of {place} in libcrypto")
+
+
+def _merged_usr(path: str) -> str:
+    """Return the shorter name of a folder below /usr/lib, where /lib is a link to it; else the path itself."""
+    if path.startswith("/usr/lib/") and Path("/lib").is_symlink() and Path("/lib").resolve() == Path("/usr/lib"):
+        return path.removeprefix("/usr")
+    return path
 
 
 def patch_constants(data: bytes, text: LibraryText, folders: Folders) -> bytes:

@@ -94,16 +94,8 @@ def make_graft(
         CannotProveError: The source changed, its places are too short, or the interpreter does not work with it.
         UsageError: The cache folder is not safe or cannot be written.
     """
-    if source.text is None or not source.is_usable:
-        raise CannotProveError(f"{source.description} cannot be used: {source.rejected}", "Choose another source.")
-    wanted = folders_of(interpreter)
-    try:
-        folders = fit_folders(source.text, wanted)
-    except DoesNotFitError as error:
-        raise _misfit(source, str(error)) from error
+    folders, modules = plan_folders(source, interpreter)
     base = make_private_folder(default_cache_folder() if cache_folder is None else cache_folder)
-    is_modules_elsewhere = folders.modules_dir != wanted.modules_dir and is_folder(Path(wanted.modules_dir))
-    modules = Path(wanted.modules_dir) if is_modules_elsewhere else None
     graft = Graft(base / _key(source, folders, modules), source, folders, modules)
     try:
         if not is_intact(graft.folder):
@@ -113,6 +105,35 @@ def make_graft(
             f"A graft cannot be written to {base}: {error.strerror}.", "Set XDG_CACHE_HOME to another folder."
         ) from error
     return graft
+
+
+def plan_folders(source: Source, interpreter: Interpreter) -> tuple[Folders, Path | None]:
+    """Decide where a graft will look for its files.
+
+    Args:
+        source: What it is made from.
+        interpreter: Whose CA paths and openssl.cnf stay in force.
+
+    Returns:
+        What goes into its libcrypto, and the folder of the system's provider modules where it does not fit there.
+
+    Raises:
+        CannotProveError: The source cannot be used, or its places are too short.
+    """
+    if source.text is None or not source.is_usable:
+        raise CannotProveError(f"{source.description} cannot be used: {source.rejected}", "Choose another source.")
+    wanted = folders_of(interpreter)
+    try:
+        folders = fit_folders(source.text, wanted)
+    except DoesNotFitError as error:
+        raise _misfit(source, str(error)) from error
+    is_modules_elsewhere = is_folder(Path(wanted.modules_dir)) and not _is_same_folder(folders, wanted)
+    return folders, Path(wanted.modules_dir) if is_modules_elsewhere else None
+
+
+def _is_same_folder(folders: Folders, wanted: Folders) -> bool:
+    """Tell whether both find the system's provider modules in one place."""
+    return Path(folders.modules_dir).resolve() == Path(wanted.modules_dir).resolve()
 
 
 def is_intact(folder: Path) -> bool:
@@ -148,7 +169,7 @@ def _key(source: Source, folders: Folders, modules: Path | None) -> str:
 
 
 def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]) -> None:
-    files = _patched_files(graft)
+    files = patch_libraries(graft.source, graft.folders)
     base = graft.folder.parent
     _remove_abandoned(base)
     making = temporary_name(base, ".making-")
@@ -166,19 +187,30 @@ def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]
     forget_probes()
 
 
-def _patched_files(graft: Graft) -> dict[str, bytes]:
-    source = graft.source
+def patch_libraries(source: Source, folders: Folders) -> dict[str, bytes]:
+    """Return the two libraries of a graft.
+
+    Args:
+        source: What they are made from; its files must still have the hashes that were read.
+        folders: Where they are to look for their files.
+
+    Returns:
+        Name (libssl.so.3, libcrypto.so.3) to contents.
+
+    Raises:
+        CannotProveError: The source changed, or its places are too short.
+    """
     libssl, libcrypto = source.libssl.read_bytes(), source.libcrypto.read_bytes()
     expected = (source.libssl_sha256, source.libcrypto_sha256)
     if (hashlib.sha256(libssl).hexdigest(), hashlib.sha256(libcrypto).hexdigest()) != expected:
         raise CannotProveError(f"The files of {source.description} changed while they were read.", "Try again.")
-    assert source.text is not None  # noqa: S101 - make_graft looked
+    assert source.text is not None  # noqa: S101 - plan_folders looked
     try:
         renames = {
             _soname(libssl): LIBSSL,
             _soname(libcrypto): LIBCRYPTO,
         }
-        libcrypto = patch_constants(rename_strings(libcrypto, renames), source.text, graft.folders)
+        libcrypto = patch_constants(rename_strings(libcrypto, renames), source.text, folders)
         files = {LIBSSL: rename_strings(libssl, renames), LIBCRYPTO: libcrypto}
         _check_names(files)
     except (DoesNotFitError, ElfError) as error:
@@ -215,7 +247,7 @@ def _prove(graft: Graft, folder: Path, interpreter: Interpreter, environment: Ma
         why = f"{interpreter.executable} still runs {probe.openssl_version}"
     elif not probe.has_mlkem:
         why = probe.explanation.rstrip(".")
-    elif not _are_same((probe.cafile, interpreter.cafile), (probe.capath, interpreter.capath)):
+    elif not are_same((probe.cafile, interpreter.cafile), (probe.capath, interpreter.capath)):
         why = f"its default CA certificates would be {probe.cafile} and {probe.capath}"
     if why:
         raise CannotProveError(
@@ -224,8 +256,12 @@ def _prove(graft: Graft, folder: Path, interpreter: Interpreter, environment: Ma
         )
 
 
-def _are_same(*pairs: tuple[str, str]) -> bool:
-    """Tell whether paths are the same but for repeated slashes (see `constants`)."""
+def are_same(*pairs: tuple[str, str]) -> bool:
+    """Tell whether paths are the same but for repeated slashes (see `constants`).
+
+    Args:
+        pairs: Of paths.
+    """
     return all(re.sub("/+", "/", one) == re.sub("/+", "/", other) for one, other in pairs)
 
 

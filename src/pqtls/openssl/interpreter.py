@@ -121,13 +121,17 @@ class Interpreter:
         return self.elf is not None and self.elf.libc == "musl"
 
 
-def inspect_interpreter(executable: Path | str, environment: Mapping[str, str] | None = None) -> Interpreter:
+def inspect_interpreter(
+    executable: Path | str, environment: Mapping[str, str] | None = None, *, is_bare: bool = False
+) -> Interpreter:
     """Find out which Python this is and which OpenSSL stands under its `ssl` module.
 
     Args:
         executable: A Python 3.6 or newer, or a wrapper that starts one.
         environment: What it would be started with; None for this process's environment. A graft of pqtls in it
             is left out.
+        is_bare: Without `site`, so that a graft of `pqtls enable` is left out too; its own folders of wheels are not
+            known then.
 
     Returns:
         The interpreter as found.
@@ -135,7 +139,9 @@ def inspect_interpreter(executable: Path | str, environment: Mapping[str, str] |
     Raises:
         UsageError: There is no such program, it cannot be executed, or it is no such Python.
     """
-    answer = ask(executable, _SCRIPT, (), strip_graft(os.environ if environment is None else environment))
+    answer = ask(
+        executable, _SCRIPT, (), strip_graft(os.environ if environment is None else environment), is_bare=is_bare
+    )
     found = answer.value
     if found is None:
         what = "" if answer.starts else "there is no such program, or it "

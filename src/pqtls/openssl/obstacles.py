@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,45 @@ def _fips_obstacle(root: Path = Path("/")) -> Obstacle | None:
     if not is_fips:
         return None
     return Obstacle("this machine is in FIPS mode, which an upstream OpenSSL would leave.", _DISTRIBUTION)
+
+
+def find_venv_obstacle(
+    interpreter: Interpreter, root: Path = Path("/"), *, has_to_follow_policies: bool = True
+) -> Obstacle | None:
+    """Say what forbids to enable a virtual environment.
+
+    Args:
+        interpreter: Its Python, as inspected.
+        root: Where the file system starts.
+        has_to_follow_policies: System-wide crypto-policies forbid it too; the user may insist.
+
+    Returns:
+        The obstacle, None if it may be tried. DT_RPATH is none: libraries that are mapped already win over it.
+    """
+    if interpreter.is_musl:
+        return Obstacle(
+            f"{interpreter.executable} is linked to musl, which looks for libraries by name even if they are loaded.",
+            f"Use `pqtls run`, which works there, {_CONTAINER}.",
+        )
+    obstacle = find_graft_obstacle(replace(interpreter, has_blocking_rpath=False), root)
+    if obstacle is not None:
+        return obstacle
+    if _is_setuid(interpreter.executable):
+        return Obstacle(
+            f"{interpreter.executable} is setuid or setgid: it acts for more than the user who enables.",
+            "Use a Python without these permissions.",
+        )
+    policy = find_policy_obstacle(root)
+    if policy is not None and has_to_follow_policies:
+        return Obstacle(policy.reason, f"{_DISTRIBUTION} `--ignore-crypto-policies` insists.")
+    return None
+
+
+def _is_setuid(executable: Path) -> bool:
+    try:
+        return bool(executable.stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
+    except OSError:
+        return False
 
 
 def find_graft_obstacle(interpreter: Interpreter, root: Path = Path("/")) -> Obstacle | None:

@@ -50,7 +50,7 @@ def make_private_folder(folder: Path) -> Path:
         resolved = folder.resolve(strict=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be created ({error.strerror}).", _NEXT_STEP) from error
-    obstacle = find_own_obstacle(resolved, is_strict=False) or _parent_obstacle(resolved)
+    obstacle = find_own_obstacle(resolved, is_strict=False) or find_parent_obstacle(resolved)
     if obstacle:
         raise UsageError(f"{obstacle}, so a graft there would not be safe.", _NEXT_STEP)
     return resolved
@@ -77,12 +77,20 @@ def find_own_obstacle(path: Path, *, is_strict: bool = True) -> str:
     if status.st_uid != os.geteuid():
         return f"{path} belongs to user id {status.st_uid}, not to {os.geteuid()}"
     forbidden = 0o077 if is_strict and stat.S_ISDIR(status.st_mode) else 0o022
-    if status.st_mode & forbidden and not (not is_strict and _is_private_group(status)):
+    if status.st_mode & forbidden and not (not is_strict and is_private_group(status)):
         return f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o})"
     return ""
 
 
-def _parent_obstacle(folder: Path) -> str:
+def find_parent_obstacle(folder: Path) -> str:
+    """Say why somebody else could replace a folder: one above it is theirs, or they can write to it.
+
+    Args:
+        folder: Absolute, symbolic links resolved; it need not exist.
+
+    Returns:
+        The reason as the start of a sentence, "" if nobody can.
+    """
     trusted = _trusted_owners()
     for parent in folder.parents:
         try:
@@ -91,7 +99,7 @@ def _parent_obstacle(folder: Path) -> str:
             return f"{parent} cannot be examined ({error.strerror})"
         if status.st_uid not in trusted:
             return f"{parent}, above it, belongs to user id {status.st_uid}"
-        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX and not _is_private_group(status):
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX and not is_private_group(status):
             return f"{parent}, above it, is writable by other users"
     return ""
 
@@ -109,8 +117,12 @@ def _trusted_owners() -> set[int]:
     return trusted
 
 
-def _is_private_group(status: os.stat_result) -> bool:
-    """Tell whether only the group can write beside us, and it has no other member (user private groups)."""
+def is_private_group(status: os.stat_result) -> bool:
+    """Tell whether only the group can write beside us, and it has no other member (user private groups).
+
+    Args:
+        status: Of the folder.
+    """
     if status.st_mode & 0o002:
         return False
     try:

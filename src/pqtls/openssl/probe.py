@@ -84,21 +84,29 @@ class Probe:
         return self.finding.detail
 
 
-def probe_mlkem(executable: Path | str, environment: Mapping[str, str] | None = None) -> Probe:
+def probe_mlkem(
+    executable: Path | str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    is_bare: bool = False,
+    prelude: str = "",
+) -> Probe:
     """Let an interpreter shake hands with itself, and judge what it did.
 
     Args:
         executable: A Python 3.6 or newer.
         environment: Its whole environment; None for this process's.
+        is_bare: Without `site`, so that no `.pth` runs.
+        prelude: Python source that runs before `ssl` is imported; if it raises, that is the failure.
 
     Returns:
         What it did. A failure of any kind is part of the value; nothing is raised. The same interpreter in the
         same environment is asked once per process of ours.
     """
     given = dict(os.environ if environment is None else environment)
-    key = (str(executable), tuple(sorted(given.items())), _state(given.get("OPENSSL_CONF", "")))
+    key = (str(executable), tuple(sorted(given.items())), _state(given.get("OPENSSL_CONF", "")), is_bare, prelude)
     if key not in _cache:
-        _cache[key] = _probe(Path(executable), given)
+        _cache[key] = _probe(Path(executable), given, prelude, is_bare=is_bare)
     return _cache[key]
 
 
@@ -116,12 +124,12 @@ def _state(path: str) -> tuple[int, ...]:
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _probe(executable: Path, environment: dict[str, str]) -> Probe:
+def _probe(executable: Path, environment: dict[str, str], prelude: str, *, is_bare: bool) -> Probe:
     with tempfile.TemporaryDirectory(prefix="pqtls-probe-") as folder:  # 0700
         pem = Path(folder, "public-test-material.pem")
         pem.touch(mode=0o600)
         pem.write_text(PUBLIC_TEST_PEM, encoding="ascii")
-        answer = ask(executable, SCRIPT, [str(pem)], environment, TIMEOUT_S)
+        answer = ask(executable, prelude + SCRIPT, [str(pem)], environment, TIMEOUT_S, is_bare=is_bare)
     if answer.value is None:
         return Probe(executable, "", "", "", None, None, f"{executable} {answer.failure}.")
     tracker = HandshakeTracker()

@@ -19,6 +19,7 @@ from pqtls.openssl.interpreter import Interpreter
 from pqtls.openssl.obstacles import Obstacle, find_graft_obstacle, find_policy_obstacle
 from pqtls.openssl.probe import Probe, probe_mlkem
 from pqtls.openssl.sources import Source, find_sources
+from pqtls.openssl.venv import GRAFT_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +175,10 @@ def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
         obstacle = find_graft_obstacle(interpreter)
         step = obstacle.next_step if obstacle is not None else "Use --openssl graft, or a Python with OpenSSL 3.5."
         raise CannotProveError(_why_not_native(interpreter, probe), step)
-    reason = f"The interpreter's own {probe.openssl_version} just negotiated {probe.group} with itself."
+    whose = "The interpreter's own"
+    if interpreter.libssl is not None and GRAFT_FOLDER in interpreter.libssl.parts:
+        whose = "By `pqtls enable`, this environment's"
+    reason = f"{whose} {probe.openssl_version} just negotiated {probe.group} with itself."
     return Way("native", reason, interpreter, probe)
 
 
@@ -188,7 +192,7 @@ def _graft(
     obstacle: Obstacle | None = find_graft_obstacle(interpreter)
     if obstacle is not None:
         raise CannotProveError(_sentence(because, ", but ", obstacle.reason), obstacle.next_step)
-    source = _best_source(interpreter, extra_sources, because)
+    source = choose_source(interpreter, extra_sources, because)
     graft = make_graft(source, interpreter, cache_folder, environment)
     probe = probe_mlkem(interpreter.executable, graft.apply(environment))
     if not probe.has_mlkem:
@@ -200,7 +204,20 @@ def _graft(
     return Way("graft", reason, interpreter, probe, graft)
 
 
-def _best_source(interpreter: Interpreter, extra_sources: Sequence[Path], because: str) -> Source:
+def choose_source(interpreter: Interpreter, extra_sources: Sequence[Path], because: str) -> Source:
+    """Choose what to make a graft from.
+
+    Args:
+        interpreter: Who is to use it.
+        extra_sources: Folders that the user named; if any is, none but these are taken.
+        because: Why a graft is needed, as the first half of a sentence; "" if that goes without saying.
+
+    Returns:
+        The best usable source.
+
+    Raises:
+        CannotProveError: There is none; the message names what was looked at.
+    """
     sources = find_sources(interpreter, extra_sources)
     if any(source.is_named for source in sources):
         sources = [source for source in sources if source.is_named]

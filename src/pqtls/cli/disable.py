@@ -1,0 +1,30 @@
+"""`pqtls disable`: undo `pqtls enable`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pqtls.errors import EXIT_PROVEN
+
+
+@click.command()
+@click.option(
+    "--venv",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The virtual environment; else $VIRTUAL_ENV, else the one that pqtls runs in.",
+)
+def disable(folder: Path | None) -> int:
+    """Undo `pqtls enable`: the virtual environment's files are as they were before.
+
+    Programs that run keep what they have loaded. Twice is fine, and so is one after a killed `enable`.
+    """
+    from pqtls.openssl.enable import disable
+    from pqtls.openssl.venv import choose_root
+
+    root, chosen_by = choose_root(folder)
+    word = "disabled" if disable(root) else "was not enabled"
+    click.echo(f"{root} ({chosen_by}): {word}.")
+    return EXIT_PROVEN

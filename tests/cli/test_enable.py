@@ -1,0 +1,236 @@
+"""`pqtls enable`, `disable`, `status` as commands, and real programs of an environment, watched on the wire."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pqtls.observe.observation import Observation
+from pqtls.observe.relay import RelayWitness
+from pqtls.openssl.interpreter import inspect_interpreter
+from pqtls.wire.facts import Side
+from tests.openssl.venv_tools import VERSION, hash_tree, make_venv, run
+from tests.schemas import validate
+
+PQTLS = [sys.executable, "-c", "from pqtls.cli import main; main()"]
+
+# An HTTPS server with a package index and an answer for AWS; it prints its port.
+SERVER = """
+import http.server, os, ssl, sys
+folder = sys.argv[1]
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"SecretList": [{"Name": "first"}]}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+os.chdir(folder)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.pem")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **environment}
+    return subprocess.run([*PQTLS, *arguments], env=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+class TestCommands:
+    @pytest.mark.smoke
+    def test_on_and_off(self, tmp_path: Path) -> None:
+        root = make_venv(tmp_path / "venv")
+        before = hash_tree(root)
+        off = call("status", "--venv", str(root))
+        assert (off.returncode, "not enabled" in off.stdout) == (1, True)
+        done = call("enable", "--venv", str(root))
+        assert done.returncode == 0, done.stderr
+        assert "enabled" in done.stdout
+        assert "X25519MLKEM768" in done.stdout
+        assert run(root, "-c", VERSION).stdout.startswith("OpenSSL 3.5")
+        on = call("status", "--fail-if-older-than", "3.5.0", VIRTUAL_ENV=str(root))
+        assert on.returncode == 0, on.stdout
+        assert "enabled and active" in on.stdout
+        assert "(VIRTUAL_ENV)" in on.stdout
+        assert call("status", "--venv", str(root), "--fail-if-older-than", "3.99").returncode == 1
+        status = call("status", "--venv", str(root), "--json")
+        validate(json.loads(status.stdout))
+        assert "already enabled" in call("enable", "--venv", str(root)).stdout
+        assert call("disable", "--venv", str(root)).returncode == 0
+        assert "was not enabled" in call("disable", "--venv", str(root)).stdout
+        assert hash_tree(root) == before
+        assert run(root, "-c", VERSION).stdout.strip() == inspect_interpreter(sys.executable, {}).openssl_version
+
+    def test_no_environment(self, tmp_path: Path) -> None:
+        for verb in ("enable", "disable", "status"):
+            done = call(verb, "--venv", str(tmp_path))
+            assert done.returncode == 2
+            assert "no pyvenv.cfg" in done.stderr
+            assert "Traceback" not in done.stderr
+
+    def test_no_version(self, tmp_path: Path) -> None:
+        assert call("status", "--fail-if-older-than", "new").returncode == 2
+
+    def test_a_source_that_is_none(self, tmp_path: Path) -> None:
+        root = make_venv(tmp_path / "venv")
+        before = hash_tree(root)
+        done = call("enable", "--venv", str(root), "--openssl-source", str(tmp_path))
+        assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+        assert hash_tree(root) == before
+
+
+@dataclass
+class World:
+    """An enabled environment, a server in it, and a relay that watches what its programs do."""
+
+    root: Path
+    folder: Path
+    port: int
+    seen: list[Observation] = field(default_factory=list)
+
+    def last(self) -> tuple[str, str]:
+        """Wait for the last connection's verdict."""
+        deadline = time.monotonic() + 10
+        while not self.seen and time.monotonic() < deadline:
+            time.sleep(0.02)
+        observations = list(self.seen)
+        self.seen.clear()
+        verdicts = {(each.finding.verdict, each.finding.reason) for each in observations}
+        assert len(verdicts) == 1, verdicts
+        return verdicts.pop()
+
+    def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "HOME": str(self.folder / "home"),
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def relay(listener: socket.socket, port: int, seen: list[Observation]) -> None:
+    """Carry connections to a port, and watch their bytes."""
+
+    def pump(source: socket.socket, sink: socket.socket, side: Side, witness: RelayWitness, end: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                witness.receive(side, data, time.time_ns())
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        if end:
+            witness.finished("closed")
+
+    while True:
+        try:
+            client, address = listener.accept()
+        except OSError:
+            return
+        server = socket.create_connection(("127.0.0.1", port))
+        witness = RelayWitness(f"127.0.0.1:{address[1]}", f"127.0.0.1:{port}", seen.append)
+        threading.Thread(target=pump, args=(client, server, Side.CLIENT, witness, False), daemon=True).start()
+        threading.Thread(target=pump, args=(server, client, Side.SERVER, witness, True), daemon=True).start()
+
+
+def write_wheel(folder: Path) -> None:
+    """Make a wheel with a command that fetches a page by `urllib`."""
+    files = {
+        "demo_tool.py": "def main():\n import sys, urllib.request, ssl\n"
+        " context = ssl.create_default_context(cafile=sys.argv[2])\n"
+        " print(urllib.request.urlopen(sys.argv[1], context=context).status)\n",
+        "demo_tool-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: demo-tool\nVersion: 1.0\n",
+        "demo_tool-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "demo_tool-1.0.dist-info/entry_points.txt": "[console_scripts]\ndemo-tool = demo_tool:main\n",
+    }
+    record = ""
+    with zipfile.ZipFile(folder / "demo_tool-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            record += f"{name},sha256={digest},{len(text)}\n"
+        wheel.writestr("demo_tool-1.0.dist-info/RECORD", record + "demo_tool-1.0.dist-info/RECORD,,\n")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    root = make_venv(folder / "venv", with_pip=True)
+    enabled = call("enable", "--venv", str(root))
+    if enabled.returncode == 3:
+        pytest.skip(enabled.stderr)
+    assert enabled.returncode == 0, enabled.stderr
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    index = folder / "simple" / "demo-tool"
+    index.mkdir(parents=True)
+    write_wheel(index)
+    (index / "index.html").write_text('<a href="demo_tool-1.0-py3-none-any.whl">demo_tool-1.0-py3-none-any.whl</a>')
+    command = [str(root / "bin" / "python"), "-c", SERVER, str(folder)]
+    server = subprocess.Popen(command, env={}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    listener = socket.create_server(("127.0.0.1", 0))
+    found = World(root, folder, listener.getsockname()[1])
+    threading.Thread(target=relay, args=(listener, port, found.seen), daemon=True).start()
+    try:
+        yield found
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        server.kill()
+        server.wait()
+
+
+def use_programs(world: World) -> dict[str, tuple[str, str]]:
+    """Run each program once; return the verdict on its connections."""
+    ca, python, found = str(world.folder / "ca.pem"), str(world.root / "bin" / "python"), {}
+    index = f"https://localhost:{world.port}"
+    pip = [str(world.root / "bin" / "pip"), "--disable-pip-version-check", "--cert", ca, "--no-cache-dir"]
+    target = ["--index-url", f"{index}/simple", "--no-deps", "demo-tool"]
+    done = world.program(*pip, "install", "--force-reinstall", *target)
+    assert done.returncode == 0, done.stderr
+    found["pip"] = world.last()
+    done = world.program(str(world.root / "bin" / "demo-tool"), f"{index}/simple/", ca)
+    assert done.stdout == "200\n", done.stderr
+    found["entry point"] = world.last()
+    packages = next(entry for entry in sys.path if entry.endswith("site-packages"))
+    script = f"import sys; sys.path.append({packages!r}); from awscli.clidriver import main; sys.exit(main())"
+    done = world.program(
+        python, "-c", script, "secretsmanager", "list-secrets", "--region", "us-east-2", "--endpoint-url", index,
+        "--ca-bundle", ca, "--query", "SecretList[0].Name",
+    )  # fmt: skip
+    assert done.stdout == '"first"\n', done.stderr
+    found["aws"] = world.last()
+    return found
+
+
+def test_programs_of_an_enabled_environment(world: World) -> None:
+    """pip, a script that pip installed, the AWS CLI; then the same after `disable`, against the same server."""
+    pytest.importorskip("awscli")
+    names = ["pip", "entry point", "aws"]
+    assert use_programs(world) == dict.fromkeys(names, ("post-quantum", "negotiated-hybrid"))
+    assert call("disable", "--venv", str(world.root)).returncode == 0
+    assert use_programs(world) == dict.fromkeys(names, ("not-post-quantum", "not-offered"))

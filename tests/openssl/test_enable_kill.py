@@ -1,0 +1,71 @@
+"""`kill -9` at whatever point of enable and disable: Python works, and the next command ends where it should.
+
+The suite kills at every twelfth change of the file system, `make test-kill-enable` at each.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pqtls.openssl.interpreter import inspect_interpreter
+from pqtls.openssl.probe import forget_probes, probe_mlkem
+from pqtls.openssl.sources import Source
+from pqtls.openssl.status import examine_venv
+from pqtls.openssl.venv import find_venv
+from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv
+
+STRIDE = int(os.environ.get("PQTLS_TEST_KILL_STRIDE", "12"))
+HELPER = [sys.executable, "-m", "tests.openssl.kill_child"]
+
+
+def kill_at(verb: str, root: Path, number: int, report: Path) -> bool:
+    """Run a verb that is killed at its n-th change; tell whether it was."""
+    report.unlink(missing_ok=True)
+    command = [*HELPER, verb, str(root), str(number), str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (0, -9), done.stderr
+    assert report.exists() == (done.returncode == 0)
+    return done.returncode == -9
+
+
+@pytest.mark.parametrize("verb", ["enable", "enable-again", "disable"])
+def test_killed_at_every_point(verb: str, source: Source, tmp_path: Path) -> None:
+    root = make_venv(tmp_path / "venv")
+    before = hash_tree(root)
+    own = inspect_interpreter(sys.executable, {}).openssl_version
+    allowed = {"enable": {own, source.version}, "enable-again": {own, source.version}, "disable": {own, source.version}}
+    seen = set()
+    number, kills = 1, 0
+    while True:
+        if verb != "enable":
+            enable_venv(root)
+        if verb == "enable-again":  # over a damaged one, which stays switched on until the new one is
+            next((root / "lib" / "pqtls-graft").glob("2*/libssl.so.3")).unlink()
+        was_killed = kill_at(verb.partition("-")[0], root, number, tmp_path / "report")
+        forget_probes()
+        probe = probe_mlkem(root / "bin" / "python", ENVIRONMENT)
+        assert probe.handshake is not None, f"killed at {number}: {probe.failure}"
+        assert not probe.failure, f"killed at {number}: {probe.failure}"
+        assert probe.openssl_version in allowed[verb], number
+        seen.add(probe.openssl_version)
+        if was_killed:
+            enable_venv(root)
+            status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+            assert (status.state, status.exit_code) == ("active", 0), (number, status.findings)
+        disable_venv(root)
+        assert hash_tree(root) == before, number
+        if not was_killed:
+            break
+        kills += 1
+        number += STRIDE
+    assert kills >= 1, "nothing was killed: the test shows nothing"
+    assert kills >= int((tmp_path / "report").read_text()) // STRIDE
+    if STRIDE == 1:
+        assert seen == {own, source.version}
+    shutil.rmtree(root)
