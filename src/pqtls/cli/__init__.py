@@ -13,8 +13,8 @@ import click
 from pqtls import __version__
 from pqtls.cli.disable import disable
 from pqtls.cli.doctor import doctor
-from pqtls.cli.openssl import openssl
 from pqtls.cli.enable import enable
+from pqtls.cli.openssl import openssl
 from pqtls.cli.run import run
 from pqtls.cli.shell import shell
 from pqtls.cli.status import status
