@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pqtls.cli.options import groups_option
 from pqtls.errors import EXIT_PROVEN
 
 
@@ -22,8 +23,16 @@ from pqtls.errors import EXIT_PROVEN
     envvar="PQTLS_OPENSSL_SOURCE",
     help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
 )
+@groups_option
+@click.option(
+    "--require-pq",
+    is_flag=True,
+    help="Refuse every TLS connection that is not post-quantum, before any application data.",
+)
 @click.option("--ignore-crypto-policies", is_flag=True, help="Insist where system-wide crypto-policies forbid a graft.")
-def enable(folder: Path | None, openssl_source: Path | None, ignore_crypto_policies: bool) -> int:
+def enable(
+    folder: Path | None, openssl_source: Path | None, groups: str, require_pq: bool, ignore_crypto_policies: bool
+) -> int:
     """Make every Python program of a virtual environment use an OpenSSL with ML-KEM.
 
     It takes effect at their next start: python, pip and every script, with the standard `ssl` module and no code
@@ -32,13 +41,26 @@ def enable(folder: Path | None, openssl_source: Path | None, ignore_crypto_polic
     """
     from pqtls.openssl.enable import Request, enable
     from pqtls.openssl.venv import find_venv
+    from pqtls.openssl.venv_settings import plan_settings
 
+    settings = plan_settings(groups, require_pq=require_pq)
     venv = find_venv(folder)
-    request = Request((openssl_source,) if openssl_source else (), not ignore_crypto_policies)
+    request = Request(
+        (openssl_source,) if openssl_source else (),
+        has_to_follow_policies=not ignore_crypto_policies,
+        require_pq=require_pq,
+        plugins=settings.plugins,
+        settings=settings.values,
+    )
     done = enable(venv, request)
     word = {"enabled": "enabled", "unchanged": "already enabled", "native": "nothing to do"}[done.outcome]
     click.echo(f"{venv.root} ({venv.chosen_by}): {word}. {done.detail}")
     if done.outcome == "enabled":
+        if require_pq:
+            click.echo(
+                "Post-quantum is required: Python's TLS there refuses every other connection, as client and server."
+            )
+            click.echo("Wheels with a TLS library of their own are not reached (`pqtls doctor` names them).")
         click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
         click.echo("run `pqtls status` from cron, and `pqtls enable` again after updates.")
     return EXIT_PROVEN

@@ -22,6 +22,7 @@ from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.file_facts import FileFacts, read_facts
 from pqtls.openssl.graft import LIBCRYPTO, LIBSSL, are_same, patch_libraries, plan_folders, sync_folder, write_file
+from pqtls.openssl.groups_conf import check_groups
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
 from pqtls.openssl.private_folder import find_parent_obstacle, is_private_group
@@ -47,6 +48,7 @@ from pqtls.openssl.venv_manifest import (
     read_build_date,
     read_manifest,
 )
+from pqtls.openssl.venv_settings import SETTINGS
 from pqtls.openssl.ways import choose_source
 
 if TYPE_CHECKING:
@@ -163,6 +165,7 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
     )
     native = probe_mlkem(venv.python, environment, is_bare=True)
     if native.has_mlkem:
+        _refuse_settings(venv, request)
         if is_touched(venv.root):
             remove_all(venv.root)  # its own OpenSSL has overtaken an earlier graft
         return Enabled("native", None, f"Its own {native.openssl_version} just negotiated {native.group} with itself.")
@@ -187,6 +190,15 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
     )
     manifest = _make(plan, active)
     return Enabled("enabled", manifest, f"{source.description} stands in, and just negotiated {_prove(plan)}.")
+
+
+def _refuse_settings(venv: Venv, request: Request) -> None:
+    """Refuse what only a graft's loader could do, rather than leave it out in silence."""
+    if request.settings:
+        raise CannotProveError(
+            f"{venv.root} has ML-KEM by its own OpenSSL, and `enable` holds only grafted environments to groups.",
+            "Use `pqtls run --groups hybrid-only`, an OPENSSL_CONF, or pqtls.create_default_context(require_pq=True).",
+        )
 
 
 def _find_unchanged(
@@ -359,6 +371,11 @@ def _prove(plan: _Plan) -> str:
     elif not are_same((probe.cafile, plan.interpreter.cafile), (probe.capath, plan.interpreter.capath)):
         why = f"its default CA certificates would be {probe.cafile} and {probe.capath}"
     if why:
+        if probe.openssl_version == plan.source.version and (plan.request.settings or {}).get("groups"):
+            raise CannotProveError(
+                f"With these groups {plan.venv.root} would not do post-quantum TLS: {why}.",
+                "Choose --groups with ML-KEM in it, and first, such as X25519MLKEM768:x25519 or hybrid-only.",
+            )
         raise CannotProveError(
             f"{plan.source.description} cannot stand in here: {why}.",
             f"Try another source (--openssl-source). If {plan.venv.root} is mounted noexec, make the environment "
@@ -371,6 +388,9 @@ def _prove_switched(plan: _Plan) -> None:
     """Require that an ordinary start of the environment's Python loads the graft and does ML-KEM."""
     status = examine_venv(plan.venv, plan.environment)
     if status.state == "active" and status.is_proven:
+        groups = str((plan.request.settings or {}).get("groups", ""))
+        if groups and SETTINGS in plan.request.plugins:
+            check_groups(plan.venv.python, plan.environment, groups)
         return
     why = "; ".join(status.findings) or status.detail
     raise CannotProveError(

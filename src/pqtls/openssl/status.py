@@ -112,6 +112,7 @@ class VenvStatus:
                 "enabled_days": _days_since(manifest.enabled_at[:10]),
                 "supported_until": manifest.supported_until,
                 "stands_in_for": manifest.own_version,
+                "groups": manifest.settings.get("groups") or None,
                 "require_pq": manifest.require_pq,
                 "files": [each.to_json() for each in manifest.files if each.kind != "loader"],
             }

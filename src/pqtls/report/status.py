@@ -31,6 +31,9 @@ def render_status(status: VenvStatus) -> list[str]:
         until = f", supported until {graft['supported_until']}" if graft["supported_until"] else ""
         lines.append(f"  graft    {graft['openssl']}{age}, from {graft['origin']}{built}{until}")
         lines.append(f"  enabled  {graft['enabled_at']} ({graft['enabled_days']} days), for {graft['stands_in_for']}")
+        if graft["groups"]:
+            required = "; post-quantum is required" if graft["require_pq"] else ""
+            lines.append(f"  held to  {graft['groups']}{required}")
     if found["openssl"]:
         lines.append(f"  python   {found['python']} runs {found['openssl']}")
     word = "proof" if status.is_proven else "failed"
