@@ -439,6 +439,27 @@ LATE = {
 
 
 class TestLate:
+    def test_something_was_first_without_ctypes(self, root: Path, interpreter: Interpreter) -> None:
+        """As in a server that embeds Python and has loaded the system's OpenSSL for itself; and by LD_PRELOAD."""
+        enable_venv(root)
+        library = os.path.realpath(interpreter.libcrypto or "")
+        done = run(root, "-c", VERSION, LD_PRELOAD=library)
+        assert (done.returncode, done.stdout.strip()) == (0, own_version())
+        assert "something loaded another libcrypto.so.3" in done.stderr
+        line = f'import _imp, sys; exec(\'try: _imp.create_dynamic(type(sys.__spec__)("x", None, origin="{library}"))'
+        (site_packages(root) / "00-earlier.pth").write_text(f"{line}\\nexcept ImportError: pass')\n")
+        assert has_stepped_aside(root, f"something loaded {library}")
+
+    def test_mapped_and_bound_as_by_ctypes(self, enabled: Path, source: Source) -> None:
+        """Both ways to map them, with the same result, and nothing else of OpenSSL in the process."""
+        script = "import ssl, _hashlib; print(ssl.OPENSSL_VERSION)\nfor line in open('/proc/self/maps'):\n"
+        script += " if 'libssl' in line or 'libcrypto' in line: print(line.split()[-1])"
+        plain = run(enabled, "-c", script).stdout.splitlines()
+        by_ctypes = run(enabled, "-c", script, LD_PRELOAD="libz.so.1").stdout.splitlines()
+        assert plain[0] == by_ctypes[0] == source.version
+        files = {str(graft_folder(enabled) / name) for name in ("libssl.so.3", "libcrypto.so.3")}
+        assert set(plain[1:]) == set(by_ctypes[1:]) == files
+
     @pytest.mark.parametrize("what", sorted(LATE))
     def test_something_was_first(self, root: Path, what: str) -> None:
         line, words = LATE[what]
