@@ -134,7 +134,7 @@ class TestUnpacking:
             (member("openssl-3.5.7/Configure/below"), "twice"),
             (member("another/file"), "is not one of OpenSSL"),
         ],
-        ids=str,
+        ids=lambda value: f"{value.name} {value.linkname}" if isinstance(value, tarfile.TarInfo) else "",
     )
     def test_what_no_release_holds(self, tmp_path: Path, bad: tarfile.TarInfo, words: str) -> None:
         tarball = craft(tmp_path / "bad.tar.gz", bad)
