@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,13 @@ print(json.dumps({"groups": groups, "versions": found[43].hex(), "own": dict(os.
 
 def request(groups: str = "", *, require_pq: bool = False) -> Request:
     settings = plan_settings(groups, require_pq=require_pq)
-    return Request(require_pq=require_pq, plugins=settings.plugins, settings=settings.values)
+    return Request(
+        require_pq=require_pq,
+        plugins=settings.plugins,
+        settings=settings.values,
+        has_own_list=settings.has_own_list,
+        command=settings.command,
+    )
 
 
 @pytest.fixture
@@ -48,8 +55,8 @@ def root(tmp_path: Path) -> Path:
     return make_venv(tmp_path / "venv")
 
 
-def offer(root: Path) -> dict[str, object]:
-    done = run(root, "-c", OFFER, **ENVIRONMENT)
+def offer(root: Path, environment: Mapping[str, str] = ENVIRONMENT) -> dict[str, object]:
+    done = run(root, "-c", OFFER, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     answer: dict[str, object] = json.loads(done.stdout)

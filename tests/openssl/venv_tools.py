@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pqtls.openssl.enable import Enabled, Request, disable, enable
@@ -24,9 +25,11 @@ def make_venv(root: Path, python: str = sys.executable, *, with_pip: bool = Fals
     return root
 
 
-def enable_venv(root: Path, request: Request | None = None) -> tuple[Venv, Enabled]:
-    venv = find_venv(root, ENVIRONMENT)
-    return venv, enable(venv, request or Request(), ENVIRONMENT)
+def enable_venv(
+    root: Path, request: Request | None = None, environment: Mapping[str, str] = ENVIRONMENT
+) -> tuple[Venv, Enabled]:
+    venv = find_venv(root, environment)
+    return venv, enable(venv, request or Request(), environment)
 
 
 def disable_venv(root: Path) -> bool:

@@ -51,16 +51,24 @@ def enable(
         require_pq=require_pq,
         plugins=settings.plugins,
         settings=settings.values,
+        has_own_list=settings.has_own_list,
+        command=settings.command,
     )
     done = enable(venv, request)
     word = {"enabled": "enabled", "unchanged": "already enabled", "native": "nothing to do"}[done.outcome]
     click.echo(f"{venv.root} ({venv.chosen_by}): {word}. {done.detail}")
-    if done.outcome == "enabled":
+    if done.outcome == "enabled" and done.manifest is not None:
         if require_pq:
             click.echo(
                 "Post-quantum is required: Python's TLS there refuses every other connection, as client and server."
             )
             click.echo("Wheels with a TLS library of their own are not reached (`pqtls doctor` names them).")
-        click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
-        click.echo("run `pqtls status` from cron, and `pqtls enable` again after updates.")
+        if require_pq and not done.manifest.settings.get("groups"):
+            click.echo("Its OpenSSL is linked in and cannot be told its groups: classical ones are still offered, and")
+            click.echo("a peer that chooses one is refused, even if it could do ML-KEM.")
+        if done.manifest.is_native:
+            click.echo("Programs take it up at their next start. Run `pqtls status` from cron.")
+        else:
+            click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
+            click.echo(f"run `pqtls status` from cron, and `{settings.command}` again after updates.")
     return EXIT_PROVEN

@@ -1,5 +1,8 @@
 """Put a venv's newer OpenSSL under this process before anything imports `_ssl`, or step aside.
 
+Where the interpreter's own OpenSSL has ML-KEM there is no graft to load: then it only waits for `ssl` to hold it to
+what the environment is held to.
+
 `pqtls enable` copies this file into the venv's site-packages as a package of its own, with `FACTS` filled in, and a
 `.pth` calls `start()` at every start of its Python. It must cost less than 2 ms, so it imports nothing that `site`
 has not imported already. It never raises: where it cannot do its work it says so in one line and
@@ -33,6 +36,8 @@ FACTS: "dict[str, Any]" = {}
     require      refuse TLS where the graft cannot be loaded
     plugins      modules of this package whose `install(ssl, settings)` is called once `ssl` is imported
     settings     what they are called with
+    is_native    there is no graft: the interpreter's own OpenSSL stays
+    command      what sets it up again, as a command line
 """
 
 TESTED = ((3, 8), (3, 13))
@@ -76,10 +81,23 @@ def start(is_trial: bool = False) -> str:
         if why:
             _step_aside(why)
         elif FACTS["plugins"]:
-            sys.meta_path.insert(0, _Watch())
+            _await_ssl()
     except Exception:  # noqa: BLE001, S110
         pass
     return why
+
+
+def _await_ssl() -> None:
+    """Have the plug-ins installed when `ssl` is imported; at once where another `.pth` has done so."""
+    module = sys.modules.get("ssl")
+    if module is None:
+        sys.meta_path.insert(0, _Watch())
+        return
+    try:
+        install_plugins(module)
+    except ImportError as error:
+        _say(str(error).replace("pqtls: ", "", 1))
+        refuse_tls(str(error).replace("pqtls: ", "", 1))
 
 
 def _load(is_trial: bool) -> None:
@@ -89,6 +107,8 @@ def _load(is_trial: bool) -> None:
         own = os.path.dirname(own)
     if not is_trial and sys.prefix != own and not os.path.samefile(sys.prefix, own):
         raise StepAsideError(f"this Python is not the one of {own}")
+    if FACTS["is_native"]:
+        return  # nothing to compare: each plug-in finds out for itself whether this OpenSSL follows
     if sys.base_prefix != FACTS["base_prefix"]:
         raise StepAsideError(f"{own} was enabled for the Python in {FACTS['base_prefix']}")
     loaded = [name for name in ("_ssl", "_hashlib") if name in sys.modules]
@@ -256,9 +276,10 @@ def _open_by_ctypes(folder: str, mode: int) -> None:
 
 
 def _step_aside(why: str) -> None:
-    _say(f"{why}; run `pqtls enable` again")
+    why = f"{why}; run `{FACTS['command']}` again"
+    _say(why)
     if FACTS["require"]:
-        refuse_tls(f"post-quantum TLS is required here, but {why}; run `pqtls enable` again")
+        refuse_tls(f"post-quantum TLS is required here, but {why}")
 
 
 def _say(text: str) -> None:
@@ -359,6 +380,8 @@ def install_plugins(ssl: "types.ModuleType") -> None:
             module.install(ssl, dict(FACTS["settings"]))
         except Exception as error:
             why = f"{name} could not be installed ({type(error).__name__}: {error})"
+            if FACTS["is_native"]:  # no graft has stepped aside with these words
+                why += f"; run `{FACTS['command']}` again"
             if FACTS["require"]:
                 raise ImportError(f"pqtls: post-quantum TLS is required here, but {why}", name="ssl") from error
             _say(why)

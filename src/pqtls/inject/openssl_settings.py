@@ -33,6 +33,7 @@ _NAME = "pqtls_conf"
 _OWN_SECTIONS = ("pqtls_openssl", "pqtls_ssl", "pqtls_system_default")
 _NOTHING = ["RecordPadding = 0"]
 """What is so anyway: OpenSSL takes a section without any line for one that is missing."""
+_CALLS = ("OPENSSL_init_crypto", "CONF_get1_default_config_file", "NCONF_new", "NCONF_load_bio", "CONF_modules_load")
 _LOAD_CONFIG = 0x40  # OPENSSL_INIT_LOAD_CONFIG
 _ALLOWED = re.compile(r"[A-Za-z0-9_.:/*?\- ]+")
 _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS, _TLS13 = 10, 43, 0x0304
@@ -44,7 +45,8 @@ def install(ssl: Any, settings: dict[str, Any]) -> None:
     Args:
         ssl: The imported module.
         settings: "groups", in OpenSSL's syntax, or "" for its own list; "require" for TLS 1.3 alone and groups with
-            ML-KEM alone; "codes", if known, the code points that must then be offered, neither more nor fewer.
+            ML-KEM alone; "codes", if known, the code points that must then be offered, neither more nor fewer;
+            "must", those that must be offered, and "may", where no others but these may be.
 
     Raises:
         RuntimeError: OpenSSL did not take the settings, or does not follow them. They are taken back, and the program
@@ -63,7 +65,7 @@ def install(ssl: Any, settings: dict[str, Any]) -> None:
         lines.append(f"Protocol = {TLS13_ONLY}")
     try:
         apply_settings(lines)
-        _check(ssl, groups, is_required, settings.get("codes"))
+        _check(ssl, groups, is_required, settings)
     except RuntimeError:
         # With `config_diagnostics = 1` (Debian's openssl.cnf) no context at all could be made with a refused line.
         apply_settings(_NOTHING)
@@ -71,12 +73,28 @@ def install(ssl: Any, settings: dict[str, Any]) -> None:
     ssl._pqtls_openssl_settings = wanted
 
 
-def _check(ssl: Any, groups: str, is_required: bool, codes: Any) -> None:
+def find_obstacle() -> str:
+    """Say why this process's OpenSSL cannot be handed settings; "" if it can. Nothing is changed.
+
+    It can't where OpenSSL is linked into the interpreter and its names are not exported.
+    """
+    try:
+        crypto = _Libcrypto()
+        for name in _CALLS:
+            crypto.address(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        return str(error)
+    return ""
+
+
+def _check(ssl: Any, groups: str, is_required: bool, settings: dict[str, Any]) -> None:
     offered, versions = read_offer(ssl)
     names = ":".join(f"0x{code:04x}" for code in offered)
     if is_required and not (offered and POST_QUANTUM.issuperset(offered) and set(versions) == {_TLS13}):
         raise RuntimeError(f"{ssl.OPENSSL_VERSION} would still offer groups {names} in versions {versions}")
-    if codes and set(codes) != set(offered):
+    codes, must, may = settings.get("codes"), settings.get("must") or (), settings.get("may")
+    is_followed = set(must).issubset(offered) and (may is None or set(may).issuperset(offered))
+    if (codes and set(codes) != set(offered)) or not is_followed:
         raise RuntimeError(f"{ssl.OPENSSL_VERSION} does not follow the group list {groups!r}: it offers {names}")
 
 
@@ -132,12 +150,15 @@ class _Libcrypto:
         file = getattr(_ssl, "__file__", None)
         self._handle = part.dlopen(None if file is None else os.fspath(file), os.RTLD_NOW | os.RTLD_LOCAL)
 
-    def _call(self, name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+    def address(self, name: str) -> Any:
+        """Return where a function is."""
         try:
-            address = self._find(self._handle, name)
+            return self._find(self._handle, name)
         except OSError as error:
             raise RuntimeError(f"this Python's OpenSSL cannot be told its groups: {error}") from error
-        function = self._function(address)
+
+    def _call(self, name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+        function = self._function(self.address(name))
         function.restype = result
         return function(*arguments)
 

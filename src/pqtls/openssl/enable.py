@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pqtls import __version__
-from pqtls.errors import CannotProveError, UsageError
+from pqtls.errors import EXIT_PROVEN, CannotProveError, UsageError
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.file_facts import FileFacts, read_facts
-from pqtls.openssl.graft import LIBCRYPTO, LIBSSL, are_same, patch_libraries, plan_folders, sync_folder, write_file
-from pqtls.openssl.groups_conf import check_groups
+from pqtls.openssl.graft import LIBCRYPTO, are_same, patch_libraries, plan_folders, sync_folder, write_file
+from pqtls.openssl.held import find_settings_obstacle, find_unheld
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
 from pqtls.openssl.private_folder import find_parent_obstacle, is_private_group
@@ -72,6 +72,8 @@ class Request:
         require_pq: Refuse TLS where the graft cannot be loaded.
         plugins: Modules of `pqtls.inject` to install once `ssl` is imported, each with `install(ssl, settings)`.
         settings: What they are called with; literals only.
+        has_own_list: The user named the groups, so that they must be followed.
+        command: What asks for the same again, as a command line.
     """
 
     sources: Sequence[Path] = ()
@@ -79,6 +81,8 @@ class Request:
     require_pq: bool = False
     plugins: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
+    has_own_list: bool = False
+    command: str = "pqtls enable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Enabled:
 
     Attributes:
         outcome: "enabled", "unchanged" (it was enabled just so, and still works) or "native" (nothing to do).
-        manifest: Of the active graft; None if native.
+        manifest: Of what is active; None if there was nothing to do.
         detail: What was proven, as a sentence.
     """
 
@@ -98,13 +102,13 @@ class Enabled:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """All that is decided before anything is written."""
+    """All that is decided before anything is written. Without a source, the interpreter's own OpenSSL stays."""
 
     venv: Venv
     request: Request
     interpreter: Interpreter
-    source: Source
-    folders: Folders
+    source: Source | None
+    folders: Folders | None
     modules: str
     environment: dict[str, str]
     graft_id: str
@@ -164,63 +168,98 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
         inspect_interpreter(venv.python, environment, is_bare=True), site_packages=(venv.site_packages,)
     )
     native = probe_mlkem(venv.python, environment, is_bare=True)
-    if native.has_mlkem:
-        _refuse_settings(venv, request)
+    active = find_active_id(venv.site_packages)
+    before = _read_active(venv, active)
+    if native.has_mlkem and not (request.settings or request.require_pq):
         if is_touched(venv.root):
-            remove_all(venv.root)  # its own OpenSSL has overtaken an earlier graft
-        return Enabled("native", None, f"Its own {native.openssl_version} just negotiated {native.group} with itself.")
-    obstacle = find_venv_obstacle(interpreter, has_to_follow_policies=request.has_to_follow_policies)
-    if obstacle is not None:
-        raise CannotProveError(f"{venv.root} cannot be enabled: {obstacle.reason}", obstacle.next_step)
+            remove_all(venv.root)  # its own OpenSSL has overtaken an earlier graft, or is no longer to be held
+        proven = f"Its own {native.openssl_version} just negotiated {native.group} with itself."
+        return Enabled("native", None, proven + _describe_release(before, request))
+    if native.has_mlkem:
+        request = _fit_to_native(venv, request, environment)
+    else:
+        obstacle = find_venv_obstacle(interpreter, has_to_follow_policies=request.has_to_follow_policies)
+        if obstacle is not None:
+            raise CannotProveError(f"{venv.root} cannot be enabled: {obstacle.reason}", obstacle.next_step)
     unsafe = find_parent_obstacle(venv.graft_root / "id")
     if (unsafe and venv.graft_root.exists()) or (unsafe := find_parent_obstacle(venv.graft_root)):
         raise UsageError(
-            f"{unsafe}, so libraries there would not be safe.",
+            f"{unsafe}, so what is put there would not be safe.",
             "Run it as the owner of the environment; take write permission from others (chmod go-w).",
         )
-    source = choose_source(interpreter, request.sources, "")
-    active = find_active_id(venv.site_packages)
-    kept = _find_unchanged(venv, request, source, active, environment)
+    source = None if native.has_mlkem else choose_source(interpreter, request.sources, "")
+    kept = None if before is None else _find_unchanged(venv, request, source, before, environment)
     if kept is not None:
         return kept
-    folders, modules = plan_folders(source, interpreter)
+    folders, modules = (None, None) if source is None else plan_folders(source, interpreter)
     graft_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}_{secrets.token_hex(4)}"
     plan = _Plan(
         venv, request, interpreter, source, folders, "" if modules is None else str(modules), environment, graft_id
     )
     manifest = _make(plan, active)
-    return Enabled("enabled", manifest, f"{source.description} stands in, and just negotiated {_prove(plan)}.")
+    proven = f"{_describe(plan)}, and just negotiated {_prove(plan)}."
+    return Enabled("enabled", manifest, proven + _describe_release(before, request))
 
 
-def _refuse_settings(venv: Venv, request: Request) -> None:
-    """Refuse what only a graft's loader could do, rather than leave it out in silence."""
-    if request.settings:
+def _read_active(venv: Venv, active: str) -> VenvManifest | None:
+    try:
+        return read_manifest(venv.graft_root / active) if active else None
+    except ValueError:
+        return None
+
+
+def _describe(plan: _Plan) -> str:
+    if plan.source is None:
+        return f"Its own {plan.interpreter.openssl_version} stays, is held to what was asked for"
+    return f"{plan.source.description} stands in"
+
+
+def _describe_release(before: VenvManifest | None, request: Request) -> str:
+    """Say what the environment is no longer held to: the options are the whole of what is asked for, each time."""
+    groups = (request.settings or {}).get("groups") or None
+    if before is None or not before.held_to:
+        return ""
+    if (before.require_pq and not request.require_pq) or (before.settings.get("groups") and not groups):
+        return f" It is no longer held to what it was before: {before.held_to}."
+    return ""
+
+
+def _fit_to_native(venv: Venv, request: Request, environment: Mapping[str, str]) -> Request:
+    """Leave to the guard what this interpreter's own OpenSSL cannot be told; nothing that the user asked for by name.
+
+    OpenSSL that is linked in statically exports none of its names (uv's Pythons): it goes on offering what it always
+    does, and what is classical of it is refused once the other end has chosen it.
+    """
+    why = find_settings_obstacle(venv, environment) if SETTINGS in request.plugins else ""
+    if not why:
+        return request
+    if request.has_own_list or not request.require_pq:
         raise CannotProveError(
-            f"{venv.root} has ML-KEM by its own OpenSSL, and `enable` holds only grafted environments to groups.",
-            "Use `pqtls run --groups hybrid-only`, an OPENSSL_CONF, or pqtls.create_default_context(require_pq=True).",
+            f"{venv.root} cannot be held to a list of groups: {why}.",
+            "`pqtls enable --require-pq` alone refuses what is not post-quantum there, whatever is offered; "
+            "`pqtls run --groups` holds one program to the list, by OPENSSL_CONF.",
         )
+    plugins = tuple(name for name in request.plugins if name != SETTINGS)
+    return replace(request, plugins=plugins, settings={"groups": "", "require": True})
 
 
 def _find_unchanged(
-    venv: Venv, request: Request, source: Source, active: str, environment: Mapping[str, str]
+    venv: Venv, request: Request, source: Source | None, manifest: VenvManifest, environment: Mapping[str, str]
 ) -> Enabled | None:
-    """Return the graft that is there already, if it is what would be made now and still works."""
-    if not active:
-        return None
-    try:
-        manifest = read_manifest(venv.graft_root / active)
-    except ValueError:
-        return None
+    """Return what is there already, if it is what would be made now and still works."""
     asked = (__version__, request.require_pq, request.plugins, dict(request.settings or {}))
     hashes = [each.sha256 for each in manifest.files if each.kind == "source"]
     if asked != (manifest.pqtls, manifest.require_pq, manifest.plugins, manifest.settings):
         return None
-    if hashes != [source.libcrypto_sha256, source.libssl_sha256]:
+    if manifest.is_native != (source is None):
+        return None
+    if source is not None and hashes != [source.libcrypto_sha256, source.libssl_sha256]:
         return None
     status = examine_venv(venv, environment)
-    if status.state != "active" or not status.is_proven:
+    if status.exit_code != EXIT_PROVEN:
         return None
-    return Enabled("unchanged", manifest, f"{source.description} stands in; a handshake just chose {status.group}.")
+    what = f"{source.description} stands in" if source else f"Its own {status.probe.openssl_version} is held"
+    return Enabled("unchanged", manifest, f"{what}; a handshake just chose {status.group}.")
 
 
 def _make(plan: _Plan, active: str) -> VenvManifest:
@@ -234,7 +273,7 @@ def _make(plan: _Plan, active: str) -> VenvManifest:
     try:
         manifest = _write_all(plan, making)
         _prove(plan)
-        switch_on(venv, plan.graft_id, making, has_to_refuse=plan.request.require_pq)
+        switch_on(venv, plan.graft_id, making, plan.request.command, has_to_refuse=plan.request.require_pq)
         _prove_switched(plan)
         is_done = True
     finally:
@@ -272,14 +311,16 @@ def _restore(plan: _Plan, before: Mapping[str, bytes | None], making: Path) -> N
 def _write_all(plan: _Plan, making: Path) -> VenvManifest:
     """Put the libraries and the loader into place; nothing loads them yet."""
     venv, graft = plan.venv, making / "graft"
-    libraries = patch_libraries(plan.source, plan.folders)
+    libraries: Mapping[str, bytes] = {}
+    if plan.source is not None and plan.folders is not None:
+        libraries = patch_libraries(plan.source, plan.folders)
     graft.mkdir(mode=0o755)
     for name, data in libraries.items():
         write_file(graft / name, data, 0o644)
     final = venv.graft_root / plan.graft_id
     graft_facts = [
         replace(read_facts("graft", graft / name, venv.root), path=str((final / name).relative_to(venv.root)))
-        for name in (LIBCRYPTO, LIBSSL)
+        for name in sorted(libraries)
     ]
     checked = [*graft_facts, *_outer_facts(plan)]
     package = making / "package"
@@ -293,7 +334,7 @@ def _write_all(plan: _Plan, making: Path) -> VenvManifest:
         for path in sorted(package.rglob("*"))
         if path.is_file()
     ]
-    manifest = _manifest(plan, (*checked, *loader_facts), libraries[LIBCRYPTO])
+    manifest = _manifest(plan, (*checked, *loader_facts), libraries.get(LIBCRYPTO, b""))
     write_file(graft / MANIFEST, json.dumps(manifest.to_json(), indent=1).encode(), 0o644)
     graft.chmod(0o755)
     sync_folder(graft)
@@ -307,6 +348,8 @@ def _write_all(plan: _Plan, making: Path) -> VenvManifest:
 def _outer_facts(plan: _Plan) -> list[FileFacts]:
     """Remember what the graft was made from, and what it stands in for."""
     source, own = plan.source, plan.interpreter
+    if source is None:
+        return []  # its own may change: each process finds out whether it still follows
     facts = [read_facts("source", path, plan.venv.root) for path in (source.libcrypto, source.libssl)]
     for path in (own.ssl_module, own.libssl, own.libcrypto):
         if path is not None:
@@ -329,24 +372,29 @@ def _loader_facts(plan: _Plan, checked: Sequence[FileFacts]) -> dict[str, object
         "require": plan.request.require_pq,
         "plugins": plan.request.plugins,
         "settings": dict(plan.request.settings or {}),
+        "is_native": plan.source is None,
+        "command": plan.request.command,
     }
 
 
 def _manifest(plan: _Plan, files: tuple[FileFacts, ...], libcrypto: bytes) -> VenvManifest:
+    source = plan.source
     return VenvManifest(
         id=plan.graft_id,
+        kind="native" if source is None else "graft",
+        command=plan.request.command,
         pqtls=__version__,
         enabled_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         python={"version": plan.interpreter.version, "base_prefix": plan.venv.base_prefix},
         own_version=plan.interpreter.openssl_version,
-        origin=plan.source.origin,
-        version=plan.source.version,
+        origin=source.origin if source else "",
+        version=source.version if source else plan.interpreter.openssl_version,
         built=read_build_date(libcrypto),
-        supported_until=plan.source.supported_until,
+        supported_until=source.supported_until if source else "",
         require_pq=plan.request.require_pq,
         plugins=plan.request.plugins,
         settings=dict(plan.request.settings or {}),
-        folders=asdict(plan.folders),
+        folders=asdict(plan.folders) if plan.folders else {},
         modules=plan.modules,
         files=files,
     )
@@ -364,17 +412,26 @@ def _prove(plan: _Plan) -> str:
     environment = {**plan.environment, "OPENSSL_CONF": "/dev/null"}
     probe = probe_mlkem(plan.venv.python, environment, is_bare=True, prelude=prelude)
     why = ""
+    version = plan.source.version if plan.source else plan.interpreter.openssl_version
+    unheld = find_unheld(plan.request.plugins, plan.request.settings or {}, probe, has_guard=True)
     if not probe.has_mlkem:
         why = probe.explanation.rstrip(".")
+    elif plan.source is None:
+        why = unheld[0].rstrip(".") if unheld else ""
     elif probe.openssl_version != plan.source.version:
         why = f"{plan.venv.python} still runs {probe.openssl_version}"
     elif not are_same((probe.cafile, plan.interpreter.cafile), (probe.capath, plan.interpreter.capath)):
         why = f"its default CA certificates would be {probe.cafile} and {probe.capath}"
     if why:
-        if probe.openssl_version == plan.source.version and (plan.request.settings or {}).get("groups"):
+        if probe.openssl_version == version and not probe.has_mlkem and (plan.request.settings or {}).get("groups"):
             raise CannotProveError(
                 f"With these groups {plan.venv.root} would not do post-quantum TLS: {why}.",
                 "Choose --groups with ML-KEM in it, and first, such as X25519MLKEM768:x25519 or hybrid-only.",
+            )
+        if plan.source is None:
+            raise CannotProveError(
+                f"{plan.venv.root} cannot be held to what was asked for: {why}.",
+                "Look for Groups, Protocol and Options in OPENSSL_CONF and openssl.cnf.",
             )
         raise CannotProveError(
             f"{plan.source.description} cannot stand in here: {why}.",
@@ -385,12 +442,10 @@ def _prove(plan: _Plan) -> str:
 
 
 def _prove_switched(plan: _Plan) -> None:
-    """Require that an ordinary start of the environment's Python loads the graft and does ML-KEM."""
+    """Require that an ordinary start of the environment's Python does ML-KEM by what it should, and is held."""
     status = examine_venv(plan.venv, plan.environment)
-    if status.state == "active" and status.is_proven:
-        groups = str((plan.request.settings or {}).get("groups", ""))
-        if groups and SETTINGS in plan.request.plugins:
-            check_groups(plan.venv.python, plan.environment, groups)
+    state = "native" if plan.source is None else "active"
+    if status.state == state and status.is_proven and not status.unheld:
         return
     why = "; ".join(status.findings) or status.detail
     raise CannotProveError(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pqtls.openssl.interpreter import Interpreter
+    from pqtls.openssl.probe import Probe
 
 _ALLOWED = re.compile(r"[A-Za-z0-9_.:/*?\- ]+")
 _OWN_SECTIONS = ("pqtls_openssl", "pqtls_ssl", "pqtls_system_default")
@@ -165,22 +166,37 @@ def check_groups(executable: Path | str, environment: Mapping[str, str], groups:
     Raises:
         UsageError: Its ClientHello offers others: OpenSSL did not follow the list.
     """
+    why = find_group_mismatch(probe_mlkem(executable, environment), groups)
+    if why:
+        raise UsageError(
+            why,
+            "Choose groups that this OpenSSL knows (those with ML-KEM need 3.5), or --openssl graft; look into "
+            "OPENSSL_CONF and openssl.cnf.",
+        )
+
+
+def find_group_mismatch(probe: Probe, groups: str) -> str:
+    """Compare what a ClientHello offered with a group list.
+
+    Args:
+        probe: What the interpreter did.
+        groups: The list that it should offer.
+
+    Returns:
+        How they differ, as a sentence; "" if the list was followed.
+
+    Raises:
+        UsageError: It is no such list.
+    """
     wanted = parse_groups(groups)
-    probe = probe_mlkem(executable, environment)
     offered = frozenset(code for code in probe.offered_groups if not is_grease(code))
     if not offered:
-        raise UsageError(
-            f"With the group list {groups!r} no ClientHello is sent at all: {probe.explanation}",
-            "Choose groups that this OpenSSL knows; look into OPENSSL_CONF and openssl.cnf.",
-        )
+        return f"With the group list {groups!r} no ClientHello is sent at all: {probe.explanation}"
     is_complete = wanted.required <= offered and not wanted.removed & offered
     if is_complete and (wanted.has_default or offered <= wanted.required | wanted.optional):
-        return
+        return ""
     names = ":".join(group_name(code) for code in probe.offered_groups)
-    raise UsageError(
-        f"{probe.openssl_version} does not follow the group list {groups!r}; it would offer {names} instead.",
-        "Choose groups that this OpenSSL knows (those with ML-KEM need 3.5), or --openssl graft.",
-    )
+    return f"{probe.openssl_version} does not follow the group list {groups!r}; it would offer {names} instead."
 
 
 def _escaped(path: Path) -> str:

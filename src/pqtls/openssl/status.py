@@ -15,9 +15,11 @@ from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, UsageErro
 from pqtls.openssl.child import MARK, ask
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.graft import LIBSSL
+from pqtls.openssl.held import find_unheld, list_offered
 from pqtls.openssl.probe import Probe, forget_probes, probe_mlkem
 from pqtls.openssl.venv_files import is_touched
 from pqtls.openssl.venv_manifest import VenvManifest, find_active_id, read_manifest, read_version
+from pqtls.openssl.venv_settings import GUARD, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +42,10 @@ _KINDS = {
 _SCRIPT = """
 import json, sys
 loader = sys.modules.get("_pqtls_graft")
-answer = {"loader": None if loader is None else (loader._state or [""])[0], "libssl": [], "error": ""}
+answer = {"loader": None if loader is None else (loader._state or [""])[0], "libssl": [], "error": "", "guard": False}
 try:
     import ssl
+    answer["guard"] = bool(getattr(getattr(ssl, "_pqtls_guard", None), "is_everywhere", False))
 except Exception as error:
     answer["error"] = "{}: {}".format(type(error).__name__, error)
 with open("/proc/self/maps") as lines:
@@ -60,10 +63,12 @@ class VenvStatus:
 
     Attributes:
         venv: The environment.
-        state: "active": the graft is loaded; "stepped-aside": it is there and is not loaded; "native": not enabled,
-            and its own OpenSSL does ML-KEM; "off": not enabled, and it does not; "unknown": its Python did not answer.
-        manifest: Of the graft; None without one, or if it cannot be read.
+        state: "active": the graft is loaded; "native": its own OpenSSL does ML-KEM, and is held to the settings of
+            `enable` if there are any; "stepped-aside": enabled, but the graft is not loaded, or its own OpenSSL is
+            not held; "off": not enabled, and without ML-KEM; "unknown": its Python did not answer.
+        manifest: Of what `enable` made; None if it made nothing, or it cannot be read.
         findings: What is wrong, each a sentence.
+        unheld: Those of them that say what it is not held to.
         probe: What a handshake in memory did.
     """
 
@@ -72,6 +77,7 @@ class VenvStatus:
     manifest: VenvManifest | None
     findings: tuple[str, ...]
     probe: Probe
+    unheld: tuple[str, ...] = ()
 
     @property
     def is_proven(self) -> bool:
@@ -100,7 +106,16 @@ class VenvStatus:
         """Return it as one JSON object (docs/schemas/status-1.schema.json)."""
         manifest = self.manifest
         graft: dict[str, Any] | None = None
-        if manifest is not None:
+        held: dict[str, Any] | None = None
+        if manifest is not None and manifest.held_to:
+            held = {
+                "groups": manifest.settings.get("groups") or None,
+                "require_pq": manifest.require_pq,
+                "by": [name for name in manifest.plugins if name in (SETTINGS, GUARD)],
+                "offers": list_offered(self.probe),
+                "enabled_at": manifest.enabled_at,
+            }
+        if manifest is not None and not manifest.is_native:
             graft = {
                 "id": manifest.id,
                 "openssl": manifest.version,
@@ -127,6 +142,7 @@ class VenvStatus:
             "group": self.group,
             "detail": self.detail,
             "graft": graft,
+            "held": held,
             "findings": list(self.findings),
             "exit_code": self.exit_code,
         }
@@ -152,6 +168,7 @@ def examine_venv(
     answer = ask(venv.python, _SCRIPT, (), given)
     findings: list[str] = []
     manifest: VenvManifest | None = None
+    unheld: list[str] = []
     if answer.value is None:
         return VenvStatus(venv, "unknown", None, (f"{venv.python} {answer.failure}.",), probe)
     if not active:
@@ -160,14 +177,24 @@ def examine_venv(
         state: State = "native" if probe.has_mlkem else "off"
     else:
         manifest = _check_files(venv, active, findings)
-        libssl = str(venv.graft_root / active / LIBSSL)
-        state = "active" if answer.value["libssl"] == [libssl] else "stepped-aside"
-        if state != "active":
+        if manifest is not None and manifest.is_native:
+            # Its loader's last word, and no `import ssl` that was refused: the libraries are whichever are its own.
+            state = "native" if answer.value["loader"] == "" and not answer.value["error"] else "stepped-aside"
+        else:
+            libssl = str(venv.graft_root / active / LIBSSL)
+            state = "active" if answer.value["libssl"] == [libssl] else "stepped-aside"
+        if state == "stepped-aside":
             findings.append(_why_aside(answer.value))
+        elif manifest is not None:
+            has_guard = bool(answer.value["guard"])
+            unheld = find_unheld(manifest.plugins, manifest.settings, probe, has_guard=has_guard)
+            findings += unheld
+        if state == "native" and (unheld or not probe.has_mlkem):
+            state = "stepped-aside"
     version = read_version(probe.openssl_version)
     if oldest and version[: len(oldest)] < oldest:
         findings.append(f"{probe.openssl_version or 'OpenSSL'} is older than {'.'.join(map(str, oldest))}.")
-    return VenvStatus(venv, state, manifest, tuple(findings), probe)
+    return VenvStatus(venv, state, manifest, tuple(findings), probe, tuple(unheld))
 
 
 def parse_oldest(text: str) -> tuple[int, ...]:
@@ -193,14 +220,14 @@ def _check_files(venv: Venv, active: str, findings: list[str]) -> VenvManifest |
     try:
         manifest = read_manifest(folder)
     except ValueError as error:
-        findings.append(f"The graft is damaged: {folder}/manifest.json ({error}).")
+        findings.append(f"What `enable` made is damaged: {folder}/manifest.json ({error}).")
         return None
     for each in manifest.files:
         change = each.find_change(venv.root)
         if change and not (each.path.endswith(".pyc") and _is_own_bytecode(venv.root / each.path)):
             findings.append(f"{_KINDS.get(each.kind, 'A file changed')}: {change}.")
     days = _days_since(manifest.supported_until)
-    if days is not None and days > 0:
+    if days is not None and days > 0 and not manifest.is_native:  # an interpreter's own is its distribution's matter
         findings.append(f"Support of {manifest.version} ended on {manifest.supported_until}.")
     return manifest
 

@@ -2,7 +2,7 @@
 
     site-packages/00-pqtls-graft.pth     the switch: names one id
     site-packages/_pqtls_graft_ID/       the loader with its facts, plug-ins, and their bytecode
-    lib/pqtls-graft/ID/                  libssl.so.3, libcrypto.so.3, manifest.json
+    lib/pqtls-graft/ID/                  libssl.so.3, libcrypto.so.3, manifest.json; where there is no graft, the last
 
 Whatever is killed half-way leaves at most folders that no `.pth` names, and Python runs as before. Bytecode is made
 here, marked as not to be compared with its source, so that no start of Python writes any. The loader lies in
@@ -49,8 +49,8 @@ try:
  m.start()
 except Exception as e:
  sys.modules["_pqtls_graft"] = None
- e = "the graft's loader is gone, damaged or another Python's (%s)" % e
- sys.stderr.write("pqtls: " + e + "; run `pqtls enable` again\\n")
+ e = "its loader is gone, damaged or another Python's (%s)" % e
+ sys.stderr.write("pqtls: " + e + "; run `{command}` again\\n")
 """
 _PTH_REFUSE = ' sys.modules["ssl"] = sys.modules["_ssl"] = None\n'
 
@@ -116,13 +116,14 @@ def write_package(
     sync_folder(folder)
 
 
-def switch_on(venv: Venv, graft_id: str, making: Path, *, has_to_refuse: bool) -> None:
-    """Make an environment's Python load a graft from its next start; each step is one rename.
+def switch_on(venv: Venv, graft_id: str, making: Path, command: str, *, has_to_refuse: bool) -> None:
+    """Make an environment's Python run a loader from its next start; each step is one rename.
 
     Args:
         venv: The environment.
         graft_id: Whose loader and folder are in place.
         making: A folder for temporary files, on the same file system.
+        command: What sets it up again, for where the loader is gone.
         has_to_refuse: TLS is refused even where the loader itself is gone.
     """
     package = f"{PACKAGE_PREFIX}{graft_id}"
@@ -130,7 +131,7 @@ def switch_on(venv: Venv, graft_id: str, making: Path, *, has_to_refuse: bool) -
         write_file(making / START, f"{package}:start\n".encode(), 0o644)
         (making / START).rename(venv.site_packages / START)
     place = package_folder(venv, graft_id).relative_to(venv.root)
-    code = _PTH_CODE.format(package=place) + (_PTH_REFUSE if has_to_refuse else "")
+    code = _PTH_CODE.format(package=place, command=command) + (_PTH_REFUSE if has_to_refuse else "")
     write_file(making / PTH, _PTH_LINE.format(code=code).encode(), 0o644)
     (making / PTH).rename(venv.site_packages / PTH)
     sync_folder(venv.site_packages)

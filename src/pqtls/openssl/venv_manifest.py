@@ -35,23 +35,27 @@ class VenvManifest:
 
     Attributes:
         id: Names the graft's folder.
+        kind: "graft", or "native": the interpreter's own OpenSSL stays and is held to the settings.
+        command: What sets it up again, as a command line.
         pqtls: Version of pqtls that made it.
         enabled_at: When, as 2026-11-23T17:00:00Z.
         python: Version and path of the interpreter that it was made for.
         own_version: ssl.OPENSSL_VERSION of what it stands in for.
-        origin: Where the libraries come from, such as "psycopg_binary 3.3.9".
+        origin: Where the libraries come from, such as "psycopg_binary 3.3.9"; "" where there is no graft.
         version: Such as "OpenSSL 3.5.9 29 Sep 2026".
         built: When its libcrypto was compiled, as YYYY-MM-DD, by its own words; "" if it does not say.
         supported_until: End of that release's support, as YYYY-MM-DD; "" if unknown.
         require_pq: TLS is refused where the graft cannot be loaded.
         plugins: Modules beside the loader that are installed once `ssl` is imported.
         settings: What they are called with.
-        folders: Where the graft looks for CAs, openssl.cnf, engines and provider modules.
+        folders: Empty without a graft; else where it looks for CAs, openssl.cnf, engines and provider modules.
         modules: The system's provider modules, set at load where the folder did not fit; "" if not needed.
         files: The graft's libraries, what they were made from, and what they stand in for.
     """
 
     id: str
+    kind: str
+    command: str
     pqtls: str
     enabled_at: str
     python: dict[str, str]
@@ -66,6 +70,17 @@ class VenvManifest:
     folders: dict[str, str]
     modules: str
     files: tuple[FileFacts, ...]
+
+    @property
+    def is_native(self) -> bool:
+        """There is no graft: the interpreter's own OpenSSL stays."""
+        return self.kind == "native"
+
+    @property
+    def held_to(self) -> str:
+        """What the environment's TLS is held to, in words; "" if to nothing."""
+        words = [str(self.settings.get("groups") or ""), "post-quantum is required" if self.require_pq else ""]
+        return "; ".join(word for word in words if word)
 
     @property
     def released(self) -> str:

@@ -6,6 +6,7 @@ without an environment variable: children that are other programs stay as they w
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +26,20 @@ class VenvSettings:
         groups: The list in OpenSSL's syntax; "" for OpenSSL's own.
         plugins: Modules of `pqtls.inject`.
         values: What their `install(ssl, settings)` is given.
+        options: Of `pqtls enable`, as they were given.
+        has_own_list: The user named groups: they must be followed, a guard alone would not do.
     """
 
     groups: str
     plugins: tuple[str, ...]
     values: dict[str, Any] = field(default_factory=dict)
+    options: str = ""
+    has_own_list: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for it."""
+        return f"pqtls enable {self.options}".rstrip()
 
 
 def plan_settings(groups: str, *, require_pq: bool) -> VenvSettings:
@@ -47,8 +57,12 @@ def plan_settings(groups: str, *, require_pq: bool) -> VenvSettings:
     """
     held = resolve_groups(groups)
     chosen = held.groups or (REQUIRED_GROUPS if require_pq else "")
+    must: list[int] = []
+    may: list[int] | None = None
     if chosen:
-        parse_groups(chosen)
+        parsed = parse_groups(chosen)
+        must = sorted(parsed.required)
+        may = None if parsed.has_default else sorted(parsed.required | parsed.optional)
     if require_pq:
         require_post_quantum_groups(chosen)
     plugins = (
@@ -56,5 +70,7 @@ def plan_settings(groups: str, *, require_pq: bool) -> VenvSettings:
         *((GUARD,) if require_pq else ()),
         SOCKET_ERRORS,
     )
-    values = {"groups": chosen, "require": require_pq or held.is_tls13_only} if chosen else {}
-    return VenvSettings(chosen, plugins, values)
+    is_tls13_only = require_pq or held.is_tls13_only
+    values = {"groups": chosen, "require": is_tls13_only, "must": must, "may": may} if chosen else {}
+    options = [*(["--groups", groups] if groups else []), *(["--require-pq"] if require_pq else [])]
+    return VenvSettings(chosen, plugins, values, shlex.join(options), bool(held.groups))

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _STATES = {
     "active": "enabled and active",
     "stepped-aside": "enabled, but the graft stepped aside: Python runs on its own OpenSSL",
+    "held": "native: its own OpenSSL has ML-KEM, and is held to more",
+    "unheld": "native, but its own OpenSSL is not held to what was asked for",
     "native": "not enabled, and needs not be: its own OpenSSL has ML-KEM",
     "off": "not enabled: its own OpenSSL has no ML-KEM",
     "unknown": "its Python gives no answer",
@@ -23,17 +25,25 @@ def render_status(status: VenvStatus) -> list[str]:
         status: What was found.
     """
     found = status.to_json()
-    lines = [f"{found['venv']} ({found['chosen_by']}): {_STATES[status.state]}"]
-    graft = found["graft"]
+    graft, held = found["graft"], found["held"]
+    word: str = status.state
+    if status.manifest is not None and status.manifest.is_native and word in ("native", "stepped-aside"):
+        word = "held" if word == "native" else "unheld"
+    lines = [f"{found['venv']} ({found['chosen_by']}): {_STATES[word]}"]
     if graft is not None:
         age = f", {graft['age_days']} days old" if graft["age_days"] is not None else ""
         built = f", built {graft['built']}" if graft["built"] else ""
         until = f", supported until {graft['supported_until']}" if graft["supported_until"] else ""
         lines.append(f"  graft    {graft['openssl']}{age}, from {graft['origin']}{built}{until}")
         lines.append(f"  enabled  {graft['enabled_at']} ({graft['enabled_days']} days), for {graft['stands_in_for']}")
-        if graft["groups"]:
-            required = "; post-quantum is required" if graft["require_pq"] else ""
-            lines.append(f"  held to  {graft['groups']}{required}")
+    elif held is not None:
+        lines.append(f"  enabled  {held['enabled_at']}")
+    if held is not None and status.manifest is not None:
+        lines.append(f"  held to  {status.manifest.held_to}")
+        if status.state in ("active", "native"):
+            lines.append(f"  offers   {' '.join(held['offers']) or 'nothing'}")
+            if held["by"] == ["guard"]:
+                lines.append("           by the guard alone: whatever of it is classical is refused once it is chosen")
     if found["openssl"]:
         lines.append(f"  python   {found['python']} runs {found['openssl']}")
     word = "proof" if status.is_proven else "failed"
@@ -42,5 +52,6 @@ def render_status(status: VenvStatus) -> list[str]:
     if status.state == "off":
         lines.append("  next     pqtls enable")
     elif status.findings and status.state != "unknown":
-        lines.append("  next     pqtls enable, or pqtls disable")
+        command = status.manifest.command if status.manifest is not None else "pqtls enable"
+        lines.append(f"  next     {command}, or pqtls disable")
     return lines
