@@ -37,7 +37,7 @@ _METADATA_SERVERS = frozenset(
     }
 )
 # Inherited by everything that a client starts: whose a connection is can be told by it.
-_MARKER = "PQTLS_CLIENT"
+CLIENT_MARKER = "PQTLS_CLIENT"
 # Real servers are somebody else's: a few clients at once, not as many as there are processors.
 _PARALLEL_CLIENTS = 3
 
@@ -76,7 +76,7 @@ class HostNetwork:
         if self._capture is None:
             yield _HostPassage(target, mark, None)
             return
-        with self._capture.watch(f"{_MARKER}={mark}") as watch:
+        with self._capture.watch(f"{CLIENT_MARKER}={mark}") as watch:
             yield _HostPassage(target, mark, watch)
 
 
@@ -88,7 +88,7 @@ class _HostPassage:
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = home
-        return {**client_environment(case, self._target), _MARKER: self._mark}
+        return {**client_environment(case, self._target), CLIENT_MARKER: self._mark}
 
     def working_folder(self, home: Path) -> Path:
         _ = home

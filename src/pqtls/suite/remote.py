@@ -17,6 +17,7 @@ from pqtls import __version__
 from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
+from pqtls.observe.client_processes import NOT_WATCHED
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
 from pqtls.report.model import CaseResult, Setting, SuiteReport
@@ -24,7 +25,7 @@ from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
-from pqtls.suite.host_network import open_host_network
+from pqtls.suite.host_network import CLIENT_MARKER, open_host_network
 from pqtls.suite.network import open_network
 from pqtls.suite.packets import Packets, create_private
 from pqtls.suite.process import ProcessGroups
@@ -174,4 +175,6 @@ def _run_control(processes: ProcessGroups, folder: Path, way: Way, options: Opti
         environment = servers_way.apply({**bare_environment(), "TMPDIR": str(folder)})
         servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
         client = Client(network, processes, folder, way, options.timeout_s)
+        # Known for none of the clients that are watched beside it.
+        conf = {**conf, CLIENT_MARKER: NOT_WATCHED}
         return run_control(client, servers.address("good"), conf)
