@@ -304,6 +304,53 @@ class TestSaysWhatIsNotVisible:
         assert any("not all of it was watched" in spot for spot in recording.blind_spots)
         assert len(recording.observations) == 1
 
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "subprocess.run(f'true; exec {sys.executable} -c pass', shell=True, check=True)",
+            "subprocess.run(['true']); os.spawnv(os.P_WAIT, sys.executable, [sys.executable, '-c', 'pass'])",
+            "subprocess.run(['true']); os.execv(sys.executable, [sys.executable, '-c', 'pass'])",
+            "os.execv(sys.executable, [sys.executable, '-c', 'import subprocess; subprocess.run([\"true\"])'])",
+            "subprocess.run(['true']); import multiprocessing as m; p = m.get_context('spawn').Process(target=print)\n"
+            "if __name__ == '__main__': p.start(); p.join()",
+            "open('s', 'w').write(f'#!/bin/sh\\ntrue; exec {sys.executable} -c pass'); os.chmod('s', 0o700)\n"
+            "subprocess.run(['./s'], check=True)",
+        ],
+        ids=["shell", "spawnv", "exec-after", "exec-before", "multiprocessing", "script"],
+    )
+    def test_one_that_is_watched_does_not_hide_one_that_is_not(
+        self, server: dict[str, str], start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        recording, _ = run(CLIENT + "import subprocess\nconnect()\n" + start, server)
+        (spot,) = recording.blind_spots
+        assert "started" in spot
+        assert len(recording.observations) == 1
+
+    def test_what_multiprocessing_starts_is_no_blind_spot(self, server: dict[str, str]) -> None:
+        script = CLIENT + "import multiprocessing as m\nconnect()\np = m.get_context('spawn').Process(target=print)\n"
+        recording, _ = run(script + "p.start(); p.join()", server)
+        assert recording.blind_spots == ()
+        assert len(recording.processes) >= 2
+
+    def test_a_script_that_pip_put_before_a_python_with_a_long_path(
+        self, server: dict[str, str], tmp_path: Path
+    ) -> None:
+        script = tmp_path / "aws"
+        script.write_text(f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\nprint('yes')\n")
+        script.chmod(0o700)
+        recording, done = run(f"import subprocess; subprocess.run([{str(script)!r}], check=True)", server)
+        assert recording.blind_spots == ()
+        assert len(recording.processes) == 2
+        del done
+
+    def test_a_tls_library_that_is_called_by_ctypes(self, server: dict[str, str]) -> None:
+        call = "import ctypes, _ssl\nctypes.CDLL(_ssl.__file__)\nlibrary = ctypes.CDLL('libssl.so.3')\n"
+        recording, _ = run(CLIENT + call + "connect()\nlibrary.OpenSSL_version_num", server)
+        assert recording.blind_spots == ()
+        recording, _ = run(CLIENT + call + "connect()\nlibrary.SSL_connect", server)
+        assert "SSL_connect of a C library" in recording.blind_spots[0]
+
     def test_a_watched_child_is_no_blind_spot(self, server: dict[str, str]) -> None:
         script = CLIENT + (
             "import subprocess, multiprocessing\nconnect()\n"

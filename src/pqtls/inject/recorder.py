@@ -13,7 +13,8 @@ Lines are JSON objects, told apart by "e":
     start   the process: pid, ppid, python            ready   ssl is imported and the hook was seen to work
     blind   why this process cannot be seen           msg     a message: connection, direction, type, bytes
     type    a message of which only the type is told  lost    lines that could not be written before this one
-    stack   another TLS stack was loaded or used      child   another program was started: its name
+    stack   another TLS stack was loaded or used      child   another program was started: its name, and "shell"
+                                                              if it is a shell, which may start any number more
     exit    a normal end
 """
 
@@ -66,6 +67,15 @@ STACKS_IN_USE = {
 
 # Audit events (PEP 578) of another program being started, and where its name stands in their arguments.
 STARTS = {"subprocess.Popen": 0, "os.exec": 0, "os.posix_spawn": 0, "os.system": -1}
+SHELLS = frozenset(("ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mksh", "sh", "tcsh", "zsh"))
+
+# Functions of C libraries by which a program that calls them itself (ctypes) speaks TLS past Python's ssl.
+TLS_FUNCTIONS = frozenset(
+    (
+        *("SSL_connect", "SSL_do_handshake", "SSL_write", "BIO_new_ssl_connect", "BIO_do_handshake"),
+        *("gnutls_handshake", "curl_easy_perform", "curl_multi_perform", "mbedtls_ssl_handshake", "wolfSSL_connect"),
+    )
+)
 
 
 class _Connection:
@@ -165,9 +175,39 @@ class Recorder:
                 if name is not None:
                     self.note_stack(name)
             elif event in STARTS:
-                self.write({"e": "child", "name": _started_name(event, arguments)})
+                self.note_child(_started_name(event, arguments), is_shell=_is_shell(event, arguments))
+            elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
+                self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
             self.lost += 1
+
+    def note_child(self, name: str, *, is_shell: bool) -> None:
+        """Write that another program is started.
+
+        Args:
+            name: Its file's.
+            is_shell: It may start any number of others.
+        """
+        self.write({"e": "child", "name": name, **({"shell": True} if is_shell else {})})
+
+    def watch_spawn(self, util: types.ModuleType) -> None:
+        """Watch multiprocessing start programs, of which no audit event tells.
+
+        Args:
+            util: Freshly imported `multiprocessing.util`.
+        """
+        original = getattr(util, "spawnv_passfds", None)
+        if original is None:
+            return
+
+        def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
+            try:
+                self.note_child(os.path.basename(os.fsdecode(path)), is_shell=False)
+            except Exception:  # noqa: BLE001
+                self.lost += 1
+            return original(path, args, passfds)
+
+        util.spawnv_passfds = spawnv_passfds  # type: ignore[attr-defined]
 
     def watch_use(self, module: types.ModuleType) -> None:
         """Watch a stack that may be loaded without being used.
@@ -385,6 +425,32 @@ def _started_name(event: str, arguments: tuple[Any, ...]) -> str:
     return os.path.basename(os.fsdecode(path))
 
 
+def _is_shell(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Tell whether a shell is started, or a script of one; not the few lines of one that pip puts before Python."""
+    place = STARTS[event]
+    if place < 0:
+        return True
+    path = arguments[place]
+    if path is None:
+        words = arguments[1]
+        path = words.split()[0] if isinstance(words, (str, bytes)) else words[0]
+    path = os.fsdecode(path)
+    if os.path.basename(path) in SHELLS:
+        return True
+    folders = [""] if "/" in path else os.get_exec_path()
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, path), "rb") as file:
+                start = file.read(1024)
+        except OSError:
+            continue
+        line = start.partition(b"\n")[0]
+        words = line[2:].split() if line.startswith(b"#!") else []
+        is_python = b"'''exec'" in start
+        return not is_python and any(os.path.basename(os.fsdecode(word)) in SHELLS for word in words[:3])
+    return False
+
+
 def _address(address: Any) -> str | None:
     """Write a socket address as `ip:port` or `[ip6]:port`; None for anything without a port."""
     if not isinstance(address, tuple) or len(address) < 2:
@@ -398,6 +464,7 @@ class _Watch:
 
     def __init__(self, owner: Recorder) -> None:
         self.after: dict[str, Callable[[types.ModuleType], None]] = {"ssl": owner.install}
+        self.after["multiprocessing.util"] = owner.watch_spawn
         self.after.update(dict.fromkeys(STACKS_IN_USE, owner.watch_use))
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:

@@ -42,6 +42,7 @@ class ProcessRecord:
         blind_because: Why its handshakes could not be seen; "" if they could.
         other_stacks: Other TLS stacks that it used or, of most, had loaded: their handshakes are not visible here.
         started_programs: Names of the programs that it started.
+        started_shells: Those of them that are shells, which may have started any number more.
         is_forked: It is a fork of another recorded process, not a program that was started.
         ended_normally: It wrote its last line.
         lost_lines: Lines that it could not write, or that could not be read.
@@ -55,6 +56,7 @@ class ProcessRecord:
     blind_because: str
     other_stacks: tuple[str, ...]
     started_programs: tuple[str, ...]
+    started_shells: tuple[str, ...]
     is_forked: bool
     ended_normally: bool
     lost_lines: int
@@ -87,19 +89,41 @@ class Recording:
             if process.blind_because:
                 spots.append(f"not visible here: {who}: {process.blind_because}")
             spots.extend(f"not visible here: {who} loaded {stack}" for stack in process.other_stacks)
-            if len(process.started_programs) > self._recorded_children(process):
-                names = ", ".join(dict.fromkeys(process.started_programs))
-                spots.append(f"not visible here: {who} started {names}, and not all of it was watched")
             if process.lost_lines:
                 spots.append(f"not visible here: {who} lost {process.lost_lines} lines of its record")
-        return tuple(spots)
+        return (*spots, *self._unwatched_programs())
 
-    def _recorded_children(self, parent: ProcessRecord) -> int:
-        """Count the recorded programs that a process started, or that it became (os.exec)."""
-        return sum(
-            not each.is_forked and each is not parent and parent.pid in (each.parent_pid, each.pid)
-            for each in self.processes
-        )
+    def _unwatched_programs(self) -> Iterator[str]:
+        """Yield what was started and is not recorded itself, process by process."""
+        chains = self._chains()
+        for chain in chains:
+            started = [name for each in chain for name in each.started_programs]
+            became = sum(not each.is_forked for each in chain[1:])
+            children = sum(
+                other is not chain and not other[0].is_forked and other[0].parent_pid == chain[0].pid
+                for other in chains
+            )
+            who = f"{chain[-1].name or 'python'} (process {chain[0].pid})"
+            shells = [name for each in chain for name in each.started_shells]
+            if len(started) > became + children:
+                names = ", ".join(dict.fromkeys(started))
+                yield f"not visible here: {who} started {names}, and not all of it was watched"
+            elif shells:
+                names = ", ".join(dict.fromkeys(shells))
+                yield f"not visible here: {who} started {names}, which may have started programs that are not watched"
+
+    def _chains(self) -> list[list[ProcessRecord]]:
+        """Return the processes, each with the programs that it became one after the other (os.exec)."""
+        chains: list[list[ProcessRecord]] = []
+        current: dict[int, list[ProcessRecord]] = {}
+        for each in self.processes:
+            before = current.get(each.pid)
+            if before is not None and not each.is_forked and before[-1].parent_pid == each.parent_pid:
+                before.append(each)
+                continue
+            current[each.pid] = [each]
+            chains.append(current[each.pid])
+        return chains
 
 
 class RecorderFolder:
@@ -193,6 +217,7 @@ class _ProcessReader:
     blind_because: str = ""
     other_stacks: list[str] = field(default_factory=list)
     started_programs: list[str] = field(default_factory=list)
+    started_shells: list[str] = field(default_factory=list)
     is_forked: bool = False
     ended_normally: bool = False
     lost_lines: int = 0
@@ -225,6 +250,8 @@ class _ProcessReader:
             self.other_stacks.append(str(line["name"]))
         elif event == "child":
             self.started_programs.append(str(line["name"]))
+            if line.get("shell"):
+                self.started_shells.append(str(line["name"]))
         elif event == "msg":
             self._take_message(line, bytes.fromhex(line["b"]))
         elif event == "type":
@@ -264,6 +291,7 @@ class _ProcessReader:
             self.blind_because,
             tuple(self.other_stacks),
             tuple(self.started_programs),
+            tuple(self.started_shells),
             self.is_forked,
             self.ended_normally,
             self.lost_lines,

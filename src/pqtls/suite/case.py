@@ -15,6 +15,7 @@ from pqtls.errors import UsageError
 
 _HEADER_LINE = re.compile(r"#\s*(title|host|needs|for):\s*(.*?)\s*$")
 SUFFIXES = (".py", ".sh")
+_BUILTIN = Path(__file__).parent / "cases"
 # The header ends at the first line that is neither a comment nor blank; no script is read further than this.
 _MAX_HEADER_LINES = 40
 
@@ -44,6 +45,11 @@ class Case:
     environment: tuple[tuple[str, str], ...] = ()
     brings_own_openssl: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def may_start_anything(self) -> bool:
+        """It is a shell script of the user's: what it starts beside Python no recorder sees."""
+        return self.path.suffix == ".sh" and self.path.parent != _BUILTIN
 
     def missing(self) -> tuple[str, ...]:
         """Return the distributions that it needs and that are not installed."""
@@ -85,8 +91,7 @@ def read_case(path: Path) -> Case:
 
 def load_builtin_cases() -> tuple[Case, ...]:
     """Return the built-in cases in the suite's order."""
-    folder = Path(__file__).parent / "cases"
-    return tuple(read_case(path) for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES)
+    return tuple(read_case(path) for path in sorted(_BUILTIN.iterdir()) if path.suffix in SUFFIXES)
 
 
 def select_cases(names: tuple[str, ...], present: tuple[Case, ...] = ()) -> tuple[Case, ...]:

@@ -105,13 +105,16 @@ class Client(Generic[TargetT]):
         if pcap_path is not None:
             passage.write_packets(pcap_path)
         connections, disagreements = join_witnesses(recording.observations, wire.observations)
-        blind_spots, notes = self._find_blind_spots(recording, wire, connections)
+        blind_spots, notes = self._find_blind_spots(case, recording, wire, connections)
         return ClientRun(finished, connections, disagreements, blind_spots, notes)
 
     def _find_blind_spots(
-        self, recording: Recording, wire: WireReport, connections: tuple[Observation, ...]
+        self, case: Case, recording: Recording, wire: WireReport, connections: tuple[Observation, ...]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what no witness can have seen, and what one did not see but the other did."""
+        unrecorded = recording.blind_spots
+        if case.may_start_anything:
+            unrecorded += ("not visible here: what the shell script started that is not Python",)
         blind_spots = list(wire.blind_spots)
         blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
         missed = [
@@ -120,10 +123,10 @@ class Client(Generic[TargetT]):
             if each.sources == ("recorder",) and self._network.sees_the_wire
         ]
         if not self._network.sees_every_program:
-            remedy = [self._network.remedy] if recording.blind_spots and self._network.remedy else []
-            return (*recording.blind_spots, *blind_spots, *missed, *remedy), ()
-        if recording.blind_spots:
-            return (*blind_spots, *missed, *wire.doubts), recording.blind_spots
+            remedy = [self._network.remedy] if unrecorded and self._network.remedy else []
+            return (*unrecorded, *blind_spots, *missed, *remedy), ()
+        if unrecorded:
+            return (*blind_spots, *missed, *wire.doubts), unrecorded
         if wire.doubts:  # the capture lost something, and the recorder nothing
             return tuple(blind_spots), (*wire.doubts, *missed)
         return (*blind_spots, *missed), ()
