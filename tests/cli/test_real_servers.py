@@ -405,6 +405,16 @@ class TestEndpoint:
         assert "no capture: Capturing packets needs the capability CAP_NET_RAW" in blind.out
         assert "not visible here" in blind.out
 
+    def test_a_script_that_never_reaches_the_server_proves_nothing(self, tmp_path: Path) -> None:
+        """Its one connection is post-quantum, to another server than the one under test."""
+        script = tmp_path / "mine.py"
+        with stand_in(tmp_path / "server") as (port, bundle):
+            script.write_text(f"import requests\nrequests.get('https://localhost:{port}/ping', timeout=10)\n")
+            arguments = ["--endpoint", "elsewhere.invalid", "--case", str(script)]
+            run = Run(tmp_path, *arguments, **trust(bundle))
+        assert run.code == 3, run.out
+        assert run.verdicts() == {"mine@elsewhere.invalid:443": ("inconclusive", "target-not-contacted")}
+
     def test_python_is_proven_without_a_capture(self, tmp_path: Path) -> None:
         with stand_in(tmp_path / "server") as (port, bundle):
             arguments = ["--endpoint", f"localhost:{port}", *cases("requests", "asyncio-streams")]

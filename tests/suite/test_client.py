@@ -83,6 +83,14 @@ def test_a_client_that_hides_from_the_recorder(lab: Lab) -> None:
     assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
 
 
+def test_a_shell_script_may_start_what_nobody_watches(lab: Lab) -> None:
+    """Python in it is recorded; what else the shell started, and where that went, nobody here knows."""
+    (lab.folder / "good.py").write_text(CONNECT + "connect(ssl.create_default_context())")
+    result = result_of(lab.run(f"true\npython3 {lab.folder / 'good.py'}", suffix=".sh"))
+    assert [each.finding.verdict for each in result.connections] == ["post-quantum"]
+    assert (result.verdict, result.reason) == ("inconclusive", "not-visible-here")
+
+
 def test_a_child_that_leaves_no_trace_on_the_wire(lab: Lab) -> None:
     """A good connection, and beside it a program that nobody watches: nothing is proven."""
     script = CONNECT + (

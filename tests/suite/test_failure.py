@@ -111,3 +111,21 @@ def test_what_is_no_endpoint(text: str) -> None:
 )
 def test_regions(region: str, host: str) -> None:
     assert parse_region(region).host == host
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("ssl.SSLError: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "not-tls"),
+        ("httpx.RemoteProtocolError: Server disconnected without sending a response.", "connection-lost"),
+        ("the server closed the connection without an answer", "connection-lost"),
+        (
+            "('Connection aborted.', LineTooLong('got more than 65536 bytes when reading header line'))",
+            "not-http",
+        ),
+    ],
+)
+def test_servers_that_speak_something_else_or_nothing(output: str, reason: str) -> None:
+    failure = explain_failure(1, output)
+    assert failure is not None
+    assert failure.reason == reason

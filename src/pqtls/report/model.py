@@ -67,6 +67,7 @@ class CaseResult:
         disagreements: Facts on which the witnesses differ, as sentences.
         refusals: The certificate controls that belong to this client.
         target_host: The real server that it was sent to; None in the lab.
+        must_reach_target: Where its own connections go is ours to say: without one to `target_host` nothing is proven.
         failure_reason: Why it failed, in a word for programs; "" if it did not, or nobody knows.
         failure: The same as a sentence.
     """
@@ -83,6 +84,7 @@ class CaseResult:
     disagreements: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     target_host: str | None = None
+    must_reach_target: bool = False
     failure_reason: str = ""
     failure: str = ""
 
@@ -108,6 +110,11 @@ class CaseResult:
         return self.target_host is not None and connection.host not in (None, normalize_host(self.target_host))
 
     @property
+    def missed_its_target(self) -> bool:
+        """It was sent to a real server, and every connection that was seen goes elsewhere."""
+        return self.must_reach_target and all(self.is_helper(each) for each in self.connections)
+
+    @property
     def verdict(self) -> CaseVerdict:
         """What all its connections amount to; never post-quantum with one that is not, or with a blind spot."""
         if self.disagreements:
@@ -118,6 +125,8 @@ class CaseResult:
         if "not-post-quantum" in verdicts:
             return "not-post-quantum"
         if not verdicts or "inconclusive" in verdicts or self.blind_spots or not self.got_its_answer:
+            return "inconclusive"
+        if self.missed_its_target:
             return "inconclusive"
         return "allowed" if "allowed" in verdicts else "post-quantum"
 
@@ -136,6 +145,8 @@ class CaseResult:
             return self.failure_reason
         if not self.connections:
             return "no-connection-seen"
+        if self.got_its_answer and not self.blind_spots:
+            return "target-not-contacted"
         return "not-visible-here" if self.blind_spots else "client-failed"
 
     @property

@@ -103,7 +103,16 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("timeout", "No answer came within the client's ten seconds: the server is slow, or packets are lost."),
     ),
     (
-        r"BadStatusLine|RemoteProtocolError|BadHttpMessage|Expected HTTP|illegal status line|bad http|InvalidHeader",
+        r"WRONG_VERSION_NUMBER|wrong version number|UNKNOWN_PROTOCOL|packet length too long|RECORD_LAYER_FAILURE",
+        Failure("not-tls", "What the server says is no TLS: another protocol, or the wrong port."),
+    ),
+    (
+        r"Server disconnected without|closed the connection without",
+        Failure("connection-lost", "The connection was broken off before an answer came."),
+    ),
+    (
+        r"got more than \d+ bytes|BadStatusLine"
+        r"|RemoteProtocolError|BadHttpMessage|Expected HTTP|illegal status line|bad http|InvalidHeader",
         Failure("not-http", "The server's answer is no HTTP; --case socket-ssl and --case asyncio-streams need none."),
     ),
     (

@@ -47,6 +47,8 @@ def case_result(
         disagreements=run.disagreements,
         refusals=refusals,
         target_host=None if target is None else target.host,
+        # AWS's own clients may be told elsewhere: a VPC endpoint, FIPS, dual stack.
+        must_reach_target=target is not None and not (target.region and case.is_for_aws),
         failure_reason="" if failure is None else failure.reason,
         failure="" if failure is None else failure.sentence,
     )

@@ -26,5 +26,7 @@ with (
     tls.sendall(request.encode())
     line = tls.makefile("rb").readline(200).decode("utf-8", "replace").strip()
 
+if not line:
+    sys.exit("the server closed the connection without an answer")
 print(line)
 sys.exit(0 if path or " 200 " in line else 1)
