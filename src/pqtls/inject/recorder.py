@@ -13,8 +13,7 @@ Lines are JSON objects, told apart by "e":
     start   the process: pid, ppid, python            ready   ssl is imported and the hook was seen to work
     blind   why this process cannot be seen           msg     a message: connection, direction, type, bytes
     type    a message of which only the type is told  lost    lines that could not be written before this one
-    stack   another TLS stack was loaded or used      child   another program was started: its name, and "shell"
-                                                              if it is a shell, which may start any number more
+    stack   another TLS stack was loaded or used      child   another program, perhaps a shell, was started
     exit    a normal end
 """
 
@@ -175,39 +174,26 @@ class Recorder:
                 if name is not None:
                     self.note_stack(name)
             elif event in STARTS:
-                self.note_child(_started_name(event, arguments), is_shell=_is_shell(event, arguments))
+                self.note_child(*_started(event, arguments))
             elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
             self.lost += 1
 
-    def note_child(self, name: str, *, is_shell: bool) -> None:
-        """Write that another program is started.
-
-        Args:
-            name: Its file's.
-            is_shell: It may start any number of others.
-        """
+    def note_child(self, name: str, is_shell: bool) -> None:
+        """Write that another program is started, perhaps a shell, which may start any number of others."""
         self.write({"e": "child", "name": name, **({"shell": True} if is_shell else {})})
 
     def watch_spawn(self, util: types.ModuleType) -> None:
-        """Watch multiprocessing start programs, of which no audit event tells.
-
-        Args:
-            util: Freshly imported `multiprocessing.util`.
-        """
-        original = getattr(util, "spawnv_passfds", None)
-        if original is None:
-            return
+        """Watch what multiprocessing starts, of which no audit event tells, by its freshly imported `util`."""
+        original: Any = getattr(util, "spawnv_passfds", None)
 
         def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
-            try:
-                self.note_child(os.path.basename(os.fsdecode(path)), is_shell=False)
-            except Exception:  # noqa: BLE001
-                self.lost += 1
+            self.audit("os.posix_spawn", (path,))
             return original(path, args, passfds)
 
-        util.spawnv_passfds = spawnv_passfds  # type: ignore[attr-defined]
+        if original is not None:
+            util.spawnv_passfds = spawnv_passfds  # type: ignore[attr-defined]
 
     def watch_use(self, module: types.ModuleType) -> None:
         """Watch a stack that may be loaded without being used.
@@ -412,43 +398,29 @@ def _program_name() -> str:
     return "python" if name in ("", "-c", "-m", "-") else name
 
 
-def _started_name(event: str, arguments: tuple[Any, ...]) -> str:
-    """Name a program that is started, without its arguments."""
-    place = STARTS[event]
-    if place < 0:
-        return "a shell"
-    path = arguments[place]
+def _started(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
+    """Name a program that is started, without its arguments, and tell whether it is a shell or a shell's script."""
+    if STARTS[event] < 0:
+        return "a shell", True
+    path = arguments[STARTS[event]]
     if path is None:  # subprocess.Popen without `executable`
-        path = arguments[1] if isinstance(arguments[1], (str, bytes)) else arguments[1][0]
-        if isinstance(arguments[1], (str, bytes)):
-            path = path.split()[0]
-    return os.path.basename(os.fsdecode(path))
-
-
-def _is_shell(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Tell whether a shell is started, or a script of one; not the few lines of one that pip puts before Python."""
-    place = STARTS[event]
-    if place < 0:
-        return True
-    path = arguments[place]
-    if path is None:
         words = arguments[1]
         path = words.split()[0] if isinstance(words, (str, bytes)) else words[0]
     path = os.fsdecode(path)
-    if os.path.basename(path) in SHELLS:
-        return True
-    folders = [""] if "/" in path else os.get_exec_path()
-    for folder in folders:
+    name = os.path.basename(path)
+    for folder in [""] if "/" in path else os.get_exec_path():
         try:
             with open(os.path.join(folder, path), "rb") as file:
                 start = file.read(1024)
         except OSError:
             continue
         line = start.partition(b"\n")[0]
-        words = line[2:].split() if line.startswith(b"#!") else []
-        is_python = b"'''exec'" in start
-        return not is_python and any(os.path.basename(os.fsdecode(word)) in SHELLS for word in words[:3])
-    return False
+        interpreter = (
+            [os.path.basename(os.fsdecode(word)) for word in line[2:].split()[:3]] if line[:2] == b"#!" else []
+        )
+        # pip puts two lines of shell before a Python with a long path.
+        return name, name in SHELLS or (b"'''exec'" not in start and not SHELLS.isdisjoint(interpreter))
+    return name, name in SHELLS
 
 
 def _address(address: Any) -> str | None:
