@@ -1,6 +1,6 @@
 """Other TLS stacks beside the graft in one process, and threads with forks in mid-flight: the whole proof.
 
-    python scripts/test_coexistence.py [--part stacks,refusals,stress] PYTHON ...
+    python scripts/test_coexistence.py [--part stacks,refusals,stress] [PYTHON ...]
 
 Each PYTHON gets an environment under .venvs with the packages below, from the user's pip. It is run plain (the
 control), enabled, and enabled with --require-pq. What a handshake was is read from its bytes by a relay. Prints the
@@ -205,18 +205,20 @@ def prove_stress(proof: Proof, python: Path) -> None:
             proof.fault(f"{version} {mode}: {each}")
         seen = ", ".join(f"{count} {what}" for what, count in report.seen.items())
         busy = f"{min(report.busy, default=0)} to {max(report.busy, default=0)}"
-        errors = len(report.errors) + sum(code != 0 for code in report.codes)
+        errors = str(len(report.errors) + sum(code != 0 for code in report.codes))
+        if not report.codes:
+            errors = f"no report (exit code {report.code})"
         print(f"| {version} | {mode} | {seen} | {errors} | {busy} | {recorded} | {seconds:.0f} s |", flush=True)
 
 
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("python", nargs="+", type=Path)
+    parser.add_argument("python", nargs="*", type=Path)
     parser.add_argument("--part", default="stacks,refusals,stress")
     options = parser.parse_args()
     parts = options.part.split(",")
-    pythons = [make_environment(python) for python in options.python]
+    pythons = [make_environment(python) for python in options.python or [Path(sys.executable).resolve()]]
     names = [name.partition("[")[0] for name in PACKAGES.values()]
     versions = version_of(pythons[-1], *names)
     print(

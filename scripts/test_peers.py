@@ -1,10 +1,14 @@
 """Run the test suites of urllib3, aiohttp or botocore in a plain and in an enabled environment, and compare.
 
-    python scripts/test_peers.py [--suite urllib3,aiohttp] [--python PYTHON]
+    python scripts/test_peers.py [--suite urllib3,aiohttp] [--python PYTHON] [--also REQUIREMENT]
 
 The suites come out of the projects' own source distributions, by the user's pip; nothing of them is kept. Both
 environments have the same packages; the only difference is `pqtls enable`. A test that fails in the enabled one alone
 is run again in both, by itself. Exit code 1 if such a test fails again only there.
+
+urllib3's tests of HTTP/2, client certificates and proxies need its own branch of hypercorn, which is on no index:
+--also 'hypercorn @ git+https://github.com/urllib3/hypercorn@urllib3-changes', or a copy of it. Without it those fail
+in both.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pqtls.openssl.enable import enable
+from pqtls.openssl.enable import Request, enable
 from pqtls.openssl.venv import find_venv
 from pqtls.openssl.venv_settings import plan_settings
 
 TIMEOUT_S = 2400
+TEST_S = 60
+"""A test that hangs fails; some wait for an address that does not answer."""
 AGAIN = 3
 """Times that a test is run by itself, which failed in one environment alone."""
 MAX_AGAIN = 30
@@ -83,12 +89,14 @@ def unpack(suite: Suite, folder: Path) -> Path:
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def make_environment(python: Path, suite: Suite, root: Path) -> Path:
+def make_environment(python: Path, suite: Suite, root: Path, also: list[str]) -> Path:
     """Make an environment with a project and what its tests need; return its Python."""
     subprocess.run([str(python), "-m", "venv", str(root)], check=True)
     program = root / "bin" / "python"
     install = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, f"{suite.name}=={suite.version}", *suite.needs.split()], check=True)
+    if also:
+        subprocess.run([*install, "--force-reinstall", "--no-deps", *also], check=True)
     return program
 
 
@@ -106,7 +114,17 @@ def run_pytest(program: Path, sources: Path, home: Path, tests: list[str]) -> tu
     """
     report = home / "junit.xml"
     report.unlink(missing_ok=True)
-    command = [str(program), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *tests]
+    command = [
+        str(program),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--timeout={TEST_S}",
+        f"--junit-xml={report}",
+        *tests,
+    ]
     began = time.monotonic()
     with (home / "output").open("w") as output:
         subprocess.run(
@@ -147,7 +165,7 @@ def version_of(program: Path, home: Path) -> str:
     return subprocess.run(command, env=bare(home), check=True, capture_output=True, text=True).stdout.strip()
 
 
-def compare(python: Path, suite: Suite) -> bool:
+def compare(python: Path, suite: Suite, also: list[str]) -> bool:
     """Run one suite in both environments and print its row; return whether the enabled one did as well."""
     with tempfile.TemporaryDirectory(prefix="pqtls-peers-") as name:
         folder = Path(name)
@@ -157,10 +175,8 @@ def compare(python: Path, suite: Suite) -> bool:
             (sources / "aiohttp").rename(sources / "not-imported")
         programs, results, versions, seconds = {}, {}, {}, {}
         for kind in ("plain", "enabled"):
-            programs[kind] = make_environment(python, suite, folder / kind)
+            programs[kind] = make_environment(python, suite, folder / kind, also)
             if kind == "enabled":
-                from pqtls.openssl.enable import Request
-
                 settings = plan_settings("", require_pq=False)
                 request = Request(plugins=settings.plugins, settings=settings.values)
                 enable(find_venv(folder / kind, {}), request, {"PATH": "/usr/bin:/bin"})
@@ -221,9 +237,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--suite", default="urllib3,aiohttp", help="comma-separated; botocore besides")
     parser.add_argument("--python", type=Path, default=Path(sys.executable).resolve())
+    parser.add_argument("--also", action="append", default=[], help="installed besides, in place of what is there")
     options = parser.parse_args()
     print("| suite | plain | enabled | tests that differ |\n|---|---|---|---|", flush=True)
-    good = [compare(options.python, SUITES[name]) for name in options.suite.split(",")]
+    good = [compare(options.python, SUITES[name], options.also) for name in options.suite.split(",")]
     return 0 if all(good) else 1
 
 

@@ -8,6 +8,7 @@ here, errors, how each child ended, and how many requests were under way at each
 
 from __future__ import annotations
 
+import faulthandler
 import http.client
 import importlib
 import json
@@ -21,8 +22,10 @@ import time
 from typing import Any
 
 TIMEOUT_S = 60
-CHILD_S = 120
+CHILD_S = 90
 """A child that hangs (on a lock that some thread held at the fork) is ended by SIGALRM, which counts as an error."""
+TRACE_S = 60
+"""By then it says where it is."""
 
 
 def ask(port: int, context: ssl.SSLContext) -> None:
@@ -50,7 +53,9 @@ def fork(given: dict[str, Any], shared: ssl.SSLContext) -> int:
         return pid
     try:
         signal.alarm(CHILD_S)
+        faulthandler.dump_traceback_later(TRACE_S)
         ask_in_child(given, shared)
+        faulthandler.cancel_dump_traceback_later()
         code = 0
     except BaseException as error:  # noqa: BLE001 - this process must not go on as its parent
         os.write(2, f"in a fork: {type(error).__name__}: {error}\n".encode())
@@ -58,9 +63,9 @@ def fork(given: dict[str, Any], shared: ssl.SSLContext) -> int:
     os._exit(code)
 
 
-def start(given: dict[str, Any]) -> int:
+def start(given: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", __file__, json.dumps({**given, "is_child": True})]
-    return subprocess.Popen(command).pid
+    return subprocess.Popen(command)
 
 
 def run(given: dict[str, Any]) -> dict[str, Any]:
@@ -83,16 +88,21 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
     for thread in threads:
         thread.start()
     total = given["threads"] * given["requests"]
-    pids: list[int] = []
+    forks: list[int] = []
+    programs: list[subprocess.Popen[bytes]] = []
     busy = []
     for number in range(given["children"]):
         while sum(answered) + len(errors) < total * (number + 1) // (given["children"] + 2):
             time.sleep(0.001)
         busy.append(sum(is_busy))
-        pids.append(start(given) if number % 2 else fork(given, shared))
+        if number % 2:
+            programs.append(start(given))
+        else:
+            forks.append(fork(given, shared))
     for thread in threads:
         thread.join()
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
+    codes += [program.wait() for program in programs]
     return {"answered": sum(answered), "errors": errors, "codes": codes, "busy": busy}
 
 
