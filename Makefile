@@ -48,11 +48,17 @@ CPYTHONS ?= $(wildcard $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 test-cpython: $(VENV)/.dev ## CPython's own TLS tests, plain against grafted; CPYTHONS names the interpreters
 	$(BIN)/python scripts/test_cpython.py $(CPYTHONS)
 
+.PHONY: test-coexistence
+test-coexistence: $(VENV)/.dev ## nine TLS stacks and 16 forking threads beside the graft; urllib3's and aiohttp's own tests; long
+	$(BIN)/python scripts/test_coexistence.py $(CPYTHONS)
+	$(BIN)/python scripts/test_peers.py $(if $(HYPERCORN),--also '$(HYPERCORN)')
+
 docs: $(VENV)/.dev ## write the generated parts of the docs
 	$(BIN)/python scripts/write_docs.py
 
-bench: $(VENV)/.dev ## measure what README's table says
+bench: $(VENV)/.dev ## measure what README's table and docs/enable.md say
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/enable.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
