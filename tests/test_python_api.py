@@ -11,6 +11,7 @@ import pytest
 import pqtls
 from pqtls.observe.recorder import RecorderFolder
 from pqtls.openssl.graft import Graft
+from pqtls.wire.groups import group_name
 from tests.inject.conftest import (
     PYTHONS,
     Files,
@@ -218,6 +219,51 @@ except Exception as error: print(type(error).__name__)
     assert done.stdout.splitlines() == ["X25519MLKEM768", "X25519MLKEM768 somethingNew", "CannotProveError"], (
         done.stderr
     )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="SSLSocket.group() came with Python 3.15")
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("hybrid", "X25519MLKEM768"), ("classical", "x25519"), ("retry", "secp521r1"), ("tls12", "CannotProveError")],
+)
+def test_python_itself_agrees(files: Files, tmp_path: Path, kind: str, expected: str) -> None:
+    """Three who saw the same handshake: Python 3.15, the recorder, and the guard of our own context."""
+    script = """
+import ssl
+from pqtls.errors import CannotProveError
+class Hidden:
+    "Its own group() out of sight."
+    def __init__(self, end): self.__dict__.update(end=end, group=None)
+    def __getattr__(self, name): return getattr(self.end, name)
+recorder = sys.modules["_pqtls_recorder"].recorder
+recorder.server_hello_of = lambda end, ask=recorder.server_hello_of: ask(getattr(end, "end", end))
+def tell(connection):
+    try: return pqtls.group(connection)
+    except CannotProveError as error: return type(error).__name__
+with connect(ssl.create_default_context(cafile=ca)) as tls:
+    print(tls.group(), tell(tls), tell(Hidden(tls)))
+with connect(pqtls.create_default_context(cafile=ca)) as tls:
+    assert hasattr(tls, "_pqtls_group")
+    print(tls.group(), tell(tls), tell(Hidden(tls)))
+"""
+    with run_peer(kind, tmp_path, {}, files) as peer, RecorderFolder() as recorder:
+        done = subprocess.run(
+            [sys.executable, "-c", START + script, str(SOURCE), files.ca, files.server, str(peer.port)],
+            env=recorder.environment({}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        hellos = [observation.handshake.server_hello for observation in recorder.read().observations]
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        native, *ours = line.split()
+        assert ours == [expected, expected]
+        if kind != "tls12":
+            assert native.lower() == expected.lower()
+    if kind != "tls12":
+        assert {group_name(hello.group) for hello in hellos if hello and hello.group} == {expected}
 
 
 def test_gevent(graft: Graft, files: Files, tmp_path: Path) -> None:

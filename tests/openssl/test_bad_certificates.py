@@ -19,9 +19,7 @@ from typing import Any
 import pytest
 
 from pqtls.openssl.enable import Request
-from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.venv_settings import plan_settings
-from tests.inject.conftest import PYTHONS
 from tests.openssl.bad_certificates import CASES, make_all
 from tests.openssl.venv_tools import ENVIRONMENT, enable_venv, make_venv
 
@@ -29,7 +27,6 @@ pytestmark = pytest.mark.usefixtures("source")
 ENDS = str(Path(__file__).parent / "certificate_ends.py")
 WAYS = ("socket", "late", "asyncio", "urllib")
 SEEN_BY_PROGRAMS = ("answer", "error", "bases", "within", "verify_code", "reason", "library")
-OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["3.11"])
-def environments(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Environments:
-    python = str(PYTHONS[request.param])
-    if inspect_interpreter(python, {}).linkage != "dynamic":
-        pytest.skip(f"{python} is not linked dynamically")
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
     folder = tmp_path_factory.mktemp("environments")
-    made = [make_venv(folder / name, python) for name in ("plain", "enabled", "required")]
+    made = [make_venv(folder / name) for name in ("plain", "enabled", "required")]
     for root, require_pq in ((made[1], False), (made[2], True)):
         settings = plan_settings("", require_pq=require_pq)
         _, done = enable_venv(root, Request(require_pq=require_pq, plugins=settings.plugins, settings=settings.values))
         if done.outcome == "native":
-            pytest.skip(f"{python} has ML-KEM by its own OpenSSL: nothing is enabled")
+            pytest.skip(f"{sys.executable} has ML-KEM by its own OpenSSL: nothing is enabled")
     return Environments(*(root / "bin" / "python" for root in made))
 
 
@@ -114,6 +108,7 @@ def visible(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result.get(name) for name in SEEN_BY_PROGRAMS}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["classical", "hybrid"])
 def test_servers_certificates(environments: Environments, folder: Path, kind: str) -> None:
     cases = [case for case in CASES if "server" in case.roles]

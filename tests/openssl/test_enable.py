@@ -10,6 +10,8 @@ import sys
 import zipapp
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -581,7 +583,7 @@ class TestPlugins:
 
 
 class TestEntryPoint:
-    """PEP 829: a `.start` file for Python 3.15 and newer. No such Python was at hand: the callable is called here."""
+    """PEP 829: a `.start` file for Python 3.15 and newer. Where there is none, the callable is called here."""
 
     def test_the_callable(self, root: Path, source: Source) -> None:
         venv = find_venv(root, ENVIRONMENT)
@@ -593,6 +595,40 @@ class TestEntryPoint:
         (site_packages(root) / PTH).unlink()  # as from 3.18 on, where its line is ignored
         assert run(root, "-c", VERSION).stdout.strip() == own_version()
         assert run(root, "-c", f"{call} {VERSION}").stdout.splitlines() == ["''", source.version]
+        disable_venv(root)
+        assert hash_tree(root) == before
+
+    @pytest.mark.smoke
+    def test_python_calls_it(self, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        python = sys.executable if sys.version_info >= (3, 15) else shutil.which("python3.15")
+        if python is None:
+            pytest.skip("no Python 3.15 here")
+        root = make_venv(tmp_path / "venv", python)
+        before, own = hash_tree(root), run(root, "-c", VERSION).stdout
+
+        def probe(*arguments: Any, **options: Any) -> Any:
+            """It has ML-KEM by itself, if it is Debian's: as if it had none."""
+            found = probe_mlkem(*arguments, **options)
+            return found if "prelude" in options else SimpleNamespace(has_mlkem=False)
+
+        monkeypatch.setattr(enable_module, "probe_mlkem", probe)
+        assert enable_venv(root)[1].outcome == "enabled"
+        place = site_packages(root)
+        pth = (place / PTH).read_bytes()
+        done = run(root, "-W", "error", "-c", VERSION)
+        assert (done.stdout.strip(), done.stderr) == (source.version, "")
+        (place / PTH).unlink()  # as from 3.18 on, where its line is ignored
+        for flags in ([], ["-I"], ["-E"], ["-s"], ["-O"]):
+            done = run(root, *flags, "-c", VERSION)
+            assert (done.stdout.strip(), done.stderr) == (source.version, ""), flags
+        (place / START).rename(tmp_path / START)
+        assert run(root, "-c", VERSION).stdout == own, "the control: neither"
+        (place / PTH).write_bytes(pth)
+        assert run(root, "-c", VERSION).stdout.strip() == source.version
+        (tmp_path / START).rename(place / START)
+        (graft_folder(root) / "libssl.so.3").unlink()
+        done = run(root, "-c", VERSION)
+        assert (done.stdout, done.stderr.count("\n")) == (own, 1), "said once, though both are there"
         disable_venv(root)
         assert hash_tree(root) == before
 
