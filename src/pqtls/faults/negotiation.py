@@ -90,7 +90,8 @@ NEGOTIATION = (
         sentence="a ClientHello with two key shares is refused",
         what="Clients send a hybrid and a classical share together, to save a round trip with either kind of server. "
         "Some servers take one share only, or one post-quantum share only.",
-        signs="Two shares fail, also two classical ones (E16c) or two hybrids (E16h); a hybrid share alone passes (E10).",
+        signs="Two shares fail, also two classical ones (E16c) or two hybrids (E16h); a hybrid share alone passes "
+        "(E10).",
         where="server",
         victims=(Victim("wolfSSL: two hybrid shares", "wolfSSL/wolfssl#10287"),),
         remedies=(
@@ -106,7 +107,8 @@ NEGOTIATION = (
         kind="fault",
         sentence="the server asks for another key share and then fails (HelloRetryRequest)",
         what="A HelloRetryRequest is how a server without the client's first choice asks for another. Here it never "
-        "works: the server closes after the second hello, or its request breaks the rules, or it aborts in place of it.",
+        "works: the server closes after the second hello, or its request breaks the rules, or it aborts "
+        "in place of it.",
         signs="Every hello that has to be answered by a retry fails, classical ones too (E12c, E12). Those whose share "
         "fits pass (E1, E5).",
         where="server",
@@ -143,8 +145,8 @@ NEGOTIATION = (
         sentence="the server puts the two halves of the hybrid key exchange together in another order",
         what="X25519MLKEM768 has ML-KEM first, the P-256 and P-384 hybrids have it last. A server that mixes this up "
         "refuses the share, or derives another secret, and the handshake fails after its ServerHello.",
-        signs="The hybrid share alone fails, with illegal_parameter, or after a ServerHello; naming the group without a "
-        "share passes (E9). A share in the wrong order is taken (E31), or the records open with the secret swapped.",
+        signs="The hybrid share alone fails, with illegal_parameter, or after a ServerHello; naming the group without "
+        "a share passes (E9). A share in the wrong order is taken (E31), or the records open with the secret swapped.",
         where="server",
         victims=(
             Victim("aioquic's first patch had the classical part first for all groups", "aiortc/aioquic PR 634"),
@@ -159,8 +161,8 @@ NEGOTIATION = (
         kind="state",
         sentence="the server chooses a classical group",
         what="It has no hybrid group, or prefers a classical one though it has. Nothing is broken.",
-        signs="The hybrid is answered with x25519. Offered the hybrid share alone, a server that has it takes it (E10), "
-        "one that lacks it asks for x25519.",
+        signs="The hybrid is answered with x25519. Offered the hybrid share alone, a server that has it takes it "
+        "(E10), one that lacks it asks for x25519.",
         where="server",
         remedies=(Remedy("Update the server, or put X25519MLKEM768 first among its groups."),),
         confused_with=("F35", "F30"),

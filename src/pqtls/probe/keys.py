@@ -186,7 +186,11 @@ def make_key_pair(group: int, random_bytes: Callable[[int], bytes], *, is_swappe
         return _Opaque(b"\x00")
     if group == FFDHE4096:
         return _Ffdhe4096(random_bytes)
-    return {X25519: _X25519, X448: _X448}[group]()
+    if group == X448:
+        return _X448()
+    if group != X25519:
+        raise KeyError(group)
+    return _X25519()
 
 
 def share_bytes(group: int) -> int:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pqtls.probe.model import Sent
+from pqtls.probe.model import SendPlan, Sent
 from pqtls.wire import codepoints as cp
 from pqtls.wire.extensions import Extension, KeyShareEntry
 from pqtls.wire.hello_builder import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pqtls.probe.keys import KeyPair
-    from pqtls.probe.model import Experiment, HelloPlan, SendPlan, TcpFacts
+    from pqtls.probe.model import Experiment, HelloPlan, TcpFacts
 
 USUAL_MSS_BYTES = 1448
 _MIN_CIPHERS_TLS13 = 3
@@ -151,8 +151,6 @@ def prepare_second(
         padded_to_bytes=plan.second_padded_to if plan.second_padded_to is not None else first.recipe.padded_to_bytes,
     )
     # The cuts are the first hello's subject; the second leaves as the kernel likes it.
-    from pqtls.probe.model import SendPlan
-
     return finish(recipe, keys or first.keys, plan, SendPlan(), tcp, cp.TLS12)
 
 
@@ -180,10 +178,10 @@ def _make_recipe(
         return (grease.next(),) if field in plan.grease else ()
 
     is_tls13_only = plan.versions == (cp.TLS13,)
-    ciphers = COMPACT_CIPHERS if plan.is_compact or is_tls13_only else USUAL_CIPHERS
+    ciphers: tuple[int, ...] = COMPACT_CIPHERS if plan.is_compact or is_tls13_only else USUAL_CIPHERS
     if cp.TLS13 not in plan.versions:
         ciphers = USUAL_CIPHERS[_MIN_CIPHERS_TLS13:]
-    schemes = COMPACT_SCHEMES if plan.is_compact else USUAL_SCHEMES
+    schemes: tuple[int, ...] = COMPACT_SCHEMES if plan.is_compact else USUAL_SCHEMES
     if plan.ml_dsa != "none":
         schemes = (*ML_DSA_SCHEMES, *schemes)
     extras = tuple(Extension(code, b"") for code in greased("extensions"))

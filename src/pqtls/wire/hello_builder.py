@@ -108,7 +108,10 @@ def build_message(recipe: HelloRecipe) -> bytes:
     missing = wanted - len(message) - _EXTENSION_HEADER_BYTES
     if missing < 0:
         return message
-    return _assemble(recipe, (*extensions, Extension(PADDING, bytes(missing))))
+    padding = Extension(PADDING, bytes(missing))
+    # A name that is to come last comes after the padding too: at the very end of the hello.
+    place = len(extensions) - (recipe.is_name_last and recipe.server_name is not None)
+    return _assemble(recipe, (*extensions[:place], padding, *extensions[place:]))
 
 
 def frame_message(message: bytes, cuts: tuple[int, ...] = (), version: int = cp.TLS10) -> BuiltHello:
