@@ -67,6 +67,7 @@ _LIST = (
         is_declinable=True,
     ),
     Experiment("E2", "classical, padded to 1700 B", "size without post-quantum bytes", _classical(padded_to=1700)),
+    Experiment("E2(2700)", "classical, padded to 2700 B", "size without two hybrid shares", _classical(padded_to=2700)),
     Experiment(
         "E2s", "classical, exactly one segment", "size without a second segment", _classical(padded_to="segment")
     ),
@@ -99,7 +100,7 @@ _LIST = (
         "hybrid, a record in each of two segments",
         "whole records in each segment",
         _HYBRID,
-        SendPlan(cut="record", pause_s=PAUSE_S, record_cut=590),
+        SendPlan(cut="record", pause_s=PAUSE_S, record_cut=400),
     ),
     Experiment(
         "E7b",

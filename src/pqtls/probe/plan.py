@@ -211,6 +211,8 @@ def _choose_name(plan: HelloPlan, server_name: str | None, random_bytes: Callabl
 
 
 def _choose_padding(plan: HelloPlan, mss_bytes: int) -> int | None:
+    # Loopback's segments are bigger than any hello; there, a usual segment's size has to do.
+    mss_bytes = min(mss_bytes, USUAL_MSS_BYTES)
     if plan.padded_to == "segment":
         return mss_bytes
     return mss_bytes + 1 if plan.padded_to == "segment+1" else plan.padded_to
