@@ -123,7 +123,7 @@ def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> 
 
 def _without_control(reading: Reading) -> Diagnosis:
     hypotheses = tuple(each for each in explain(reading) if each.fault == "F14")
-    if hypotheses and reading.passed("E8c") and len(reading.failures) >= _MIN_FAILURES:
+    if hypotheses and (reading.passed("E8c") or reading.passed("E8c(536)")) and len(reading.failures) >= _MIN_FAILURES:
         return _fault(hypotheses, reading)
     if all(each.kind == "no-connection" for each in reading.symptoms):
         detail = reading.symptoms[-1].attempt.detail if reading.symptoms else "Nothing was tried."

@@ -26,7 +26,7 @@ FULL = (
     *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
     *("E5", "E6", "E7", "E7b", "E8(1000)", "E8(536)", "E10", "E12c", "E12", "E16h"),
 )
-_WITHOUT_CONTROL = ("E0", "E8c", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
+_WITHOUT_CONTROL = ("E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (2.0, 5.0, 10.0, 10.0, 10.0, 10.0)

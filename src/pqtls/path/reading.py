@@ -170,6 +170,8 @@ def _read(attempt: Attempt, leaves: frozenset[str]) -> Symptom:
 
 
 def _kind(attempt: Attempt) -> SymptomKind:
+    if attempt.is_secret_swapped:
+        return "bad-finish"  # our own client got through by trying both; no other does
     if attempt.ending == "malformed":
         return "bad-retry" if attempt.was_retried and attempt.version is None else "malformed"
     if attempt.ending != "timeout":

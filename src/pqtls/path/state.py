@@ -22,7 +22,7 @@ def find_server_state(attempts: Sequence[Attempt]) -> ServerState:
     Args:
         attempts: What was done.
     """
-    answered = [attempt for attempt in attempts if attempt.ending == "answered"]
+    answered = [attempt for attempt in attempts if attempt.ending == "answered" and not attempt.is_secret_swapped]
     at_once = [a for a in answered if _is_hybrid(a.group) and not a.was_retried]
     if any(_offers_both(attempt) for attempt in at_once):
         return "preferred"

@@ -36,7 +36,7 @@ _NEWEST = HelloPlan(
     (HYBRID, X25519, P256, P384, HYBRID_P256, HYBRID_P384),
     (HYBRID, X25519),
     grease=ALL_GREASE,
-    ml_dsa="signatures",
+    ml_dsa="signatures-and-certificates",
     padded_to=1700,
 )
 
@@ -118,6 +118,9 @@ _LIST = (
     Experiment("E8(1360)", "hybrid, TCP segments of 1360 B", "MTU", _HYBRID, SendPlan(max_segment_bytes=1360)),
     Experiment(
         "E8c", "classical, TCP segments of 1000 B", "MTU towards us", _CLASSICAL, SendPlan(max_segment_bytes=1000)
+    ),
+    Experiment(
+        "E8c(536)", "classical, TCP segments of 536 B", "MTU towards us", _CLASSICAL, SendPlan(max_segment_bytes=536)
     ),
     Experiment(
         "E9",
