@@ -113,7 +113,12 @@ def _case(
 
     simulator = Simulator(rng, link or draw_link(rng), make_app, boxes)
     return Case(
-        simulator, frozenset(expected), frozenset(also or ()), is_full=is_full, state=state, costs=frozenset(costs or ())
+        simulator,
+        frozenset(expected),
+        frozenset(also or ()),
+        is_full=is_full,
+        state=state,
+        costs=frozenset(costs or ()),
     )
 
 
@@ -166,10 +171,10 @@ def peek_buffer(rng: random.Random) -> Case:
 
 def zero_window(rng: random.Random) -> Case:
     """F06: a receive buffer smaller than the hybrid hello, peeked into."""
-    size = rng.randint(600, 1650)
+    size, peeks_again = rng.randint(600, 1650), rng.random() < 0.5
 
     def app(made: TlsApp) -> None:
-        made.buffer_bytes = size
+        made.buffer_bytes, made.peeks_again = size, peeks_again
 
     return _case(rng, {"F06"}, app=app)
 
@@ -226,7 +231,9 @@ def unknown_group(rng: random.Random) -> Case:
 
     refusal = rng.choice(("alert:40", "alert:47", "alert:80", "reset", "close", "mute"))
     groups = tuple(group for group in (X25519, P256, P384, X448) if group in known)
-    return _case(rng, {"F22"}, tls=draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False))
+    return _case(
+        rng, {"F22"}, tls=draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
+    )
 
 
 def blocked_number(rng: random.Random) -> Case:

@@ -73,11 +73,14 @@ class TlsApp(App):
     peek_bytes: int = 1024
     wake_s: float = 0.0005
     _first_end: int | None = None
+    peeks_again: bool = False
     _is_woken: bool = False
     _has_answered: bool = False
     _has_retried: bool = False
 
     def on_readable(self) -> None:
+        if self._has_retried and not self.peeks_again:
+            self.wire.consumed = self.wire.server_bytes
         if self.reading == "once" and not self._has_retried:
             if not self._is_woken:
                 self._is_woken = True
@@ -171,7 +174,9 @@ class TlsApp(App):
         if not named:
             self.wire.server_end("alert:40")
             return
-        fitting = [group for group in (tls.groups if tls.prefers_listed else shared) if group in shared and group in named]
+        fitting = [
+            group for group in (tls.groups if tls.prefers_listed else shared) if group in shared and group in named
+        ]
         wants = named[0] if tls.retries_for_first and named[0] not in shared else None
         if fitting and wants is None:
             self._finish(hello, fitting[0], certificate)

@@ -61,6 +61,9 @@ class Limits:
     seconds: float = 60.0
 
 
+FULL_LIMITS = Limits(connections=100, seconds=240.0)
+
+
 def examine(
     attempter: Attempter,
     clock: Clock,
@@ -74,10 +77,10 @@ def examine(
         attempter: Makes the attempts.
         clock: Tells the time and lets it pass.
         options: What was asked for.
-        limits: How much may be done.
+        limits: How much may be done; None for the usual, which are wider for the whole set.
         report: Is told every attempt as it ends.
     """
-    limits = limits or Limits()
+    limits = limits or (FULL_LIMITS if options is not None and options.is_full else Limits())
     began = clock.now()
     attempts: list[Attempt] = []
     is_cut_short = False
@@ -86,11 +89,12 @@ def examine(
         if step is None:
             break
         left_s = limits.seconds - (clock.now() - began) - step.wait_s
-        if len(attempts) >= limits.connections or left_s <= 0:
+        timeout_s = _timeout_s(attempts)
+        # A shortened wait would be no evidence of silence: what does not fit any more is not begun.
+        if len(attempts) >= limits.connections or left_s < timeout_s:
             is_cut_short = True
             break
         clock.sleep(step.wait_s)
-        timeout_s = min(_timeout_s(attempts), max(left_s, 1.0))
         attempt = attempter.attempt(EXPERIMENTS[step.experiment], len(attempts), clock.now() - began, timeout_s)
         attempts.append(attempt)
         if report is not None:

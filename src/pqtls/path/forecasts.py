@@ -129,7 +129,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         if high is not None:
             between = f"between {low} and {high - 1} bytes" if low < high - 1 else f"{low} bytes"
             yield Hypothesis("F03", _by_size(low, _REFUSALS), f"the buffer has {between}")
-            yield Hypothesis("F06", _by_size(low, frozenset(("zero-window",))), f"the buffer takes {between}")
+            yield Hypothesis("F06", _closed_window(low), f"the buffer takes {between}")
     yield Hypothesis("F07", _fragments)
     yield Hypothesis("F08", _whole_record)
     yield Hypothesis("F09", _name_in_first_segment)
@@ -182,6 +182,19 @@ def _default_server(symptom: Symptom) -> Forecast:
 
 def _by_size(limit_bytes: int, kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
     return lambda symptom: _fail(kinds) if _sent(symptom).size_bytes > limit_bytes else PASS
+
+
+def _closed_window(limit_bytes: int) -> Callable[[Symptom], Forecast]:
+    kinds: frozenset[SymptomKind] = frozenset(("zero-window",))
+
+    def forecast(symptom: Symptom) -> Forecast:
+        if _sent(symptom).size_bytes > limit_bytes:
+            return _fail(kinds)
+        # The second hello may be peeked at in the same way, or just read.
+        again = symptom.attempt.sent_again
+        return _either(kinds) if again is not None and again.size_bytes > limit_bytes else PASS
+
+    return forecast
 
 
 def _fragments(symptom: Symptom) -> Forecast:

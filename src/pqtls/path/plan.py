@@ -132,7 +132,7 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     skipped: set[str] = set()
     if reading.failed("E4") and reading.passed("E2") and reading.passed("E2s") and reading.passed("E3"):
         # The group, not the size: how the hybrid is cut no longer matters.
-        skipped |= {"E6", "E7", "E7b", "E8(536)"}
+        skipped |= {"E6", "E7", "E7b"}
     if not reading.passed("E14") and reading.failed("E9"):
         skipped |= {"E16h"}
     found = [each for each in FULL if each not in skipped]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.wire.codepoints import TLS13
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +72,6 @@ class Symptom:
         """The handshake went through."""
         return self.kind == "ok"
 
-    @property
-    def is_declinable(self) -> bool:
-        """A server may rightly refuse what was sent, so that a failure says nothing of the path."""
-        return EXPERIMENTS[self.attempt.experiment].is_declinable
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -134,6 +130,7 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     leaves = _control_leaves(attempts)
     symptoms = tuple(_read(attempt, leaves) for attempt in attempts)
     episodes, blocked, is_blocked = _find_episodes(symptoms)
+    is_tls12 = any(a.version is not None and a.version < TLS13 for a in attempts if a.experiment == CONTROL)
     got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
     noise = tuple(
         each
@@ -143,9 +140,24 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     counted = tuple(
         each
         for index, each in enumerate(symptoms)
-        if index not in blocked and each not in noise and each.attempt.sent is not None and not each.is_declinable
+        if index not in blocked
+        and each not in noise
+        and each.attempt.sent is not None
+        and not is_declinable(each.attempt, is_tls12=is_tls12)
     )
     return Reading(symptoms, counted, episodes, is_blocked, noise)
+
+
+def is_declinable(attempt: Attempt, *, is_tls12: bool) -> bool:
+    """Tell whether a server may rightly refuse what was sent, so that a failure says nothing of the path.
+
+    Args:
+        attempt: The attempt.
+        is_tls12: The control was answered in TLS 1.2, though it offered TLS 1.3.
+    """
+    experiment = EXPERIMENTS[attempt.experiment]
+    needs_tls13 = experiment.hello is not None and experiment.hello.versions == (TLS13,)
+    return experiment.is_declinable or (is_tls12 and needs_tls13)
 
 
 def _control_leaves(attempts: Sequence[Attempt]) -> frozenset[str]:
