@@ -33,7 +33,7 @@ from tests.path.simulator import Simulator
 from tests.path.wire_model import Box, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pqtls.wire.client_hello import ClientHello
 
@@ -73,7 +73,7 @@ def draw_link(rng: random.Random, **changes: object) -> Link:
 
 def draw_tls(rng: random.Random, **changes: object) -> Tls:
     """An ordinary server, with the hybrid or without."""
-    groups = (X25519, P256, P384)
+    groups: tuple[int, ...] = (X25519, P256, P384)
     if rng.random() < 0.7:
         groups = (HYBRID, *groups)
     if rng.random() < 0.5:
@@ -112,14 +112,8 @@ def _case(
         return made
 
     simulator = Simulator(rng, link or draw_link(rng), make_app, boxes)
-    return Case(
-        simulator,
-        frozenset(expected),
-        frozenset(also or ()),
-        is_full=is_full,
-        state=state,
-        costs=frozenset(costs or ()),
-    )
+    case = Case(simulator, frozenset(expected), frozenset(also or ()), state=state, costs=frozenset(costs or ()))
+    return replace(case, is_full=is_full)
 
 
 def _clamp(rng: random.Random, low: int = 600) -> int | None:
@@ -265,10 +259,10 @@ def ml_dsa(rng: random.Random) -> Case:
 
 def grease(rng: random.Random) -> Case:
     """F25: GREASE in some field or fields."""
-    looks = {
+    looks: dict[str, Callable[[ClientHello], Iterable[int]]] = {
         "ciphers": lambda hello: hello.cipher_suites,
         "groups": lambda hello: hello.supported_groups,
-        "extensions": lambda hello: [each.extension_type for each in hello.extensions],
+        "extensions": lambda hello: [each.extension_type for each in hello.extensions or ()],
         "versions": lambda hello: hello.supported_versions,
         "signatures": lambda hello: hello.signature_algorithms,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_case(name: str, seed: int) -> tuple[Case, Diagnosis, str]:
     """Return the case, its diagnosis, and what is wrong with it ("" if nothing)."""
-    rng = random.Random(f"{name} {seed}")
+    rng = random.Random(f"{name} {seed}")  # noqa: S311 - a model, seeded
     case = (FAULTS | HEALTHY)[name](rng)
     found = examine(case.simulator, case.simulator, PlanOptions(is_full=case.is_full))
     return case, found, check(case, found)

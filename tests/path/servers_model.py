@@ -174,9 +174,8 @@ class TlsApp(App):
         if not named:
             self.wire.server_end("alert:40")
             return
-        fitting = [
-            group for group in (tls.groups if tls.prefers_listed else shared) if group in shared and group in named
-        ]
+        order = tls.groups if tls.prefers_listed else shared
+        fitting = [group for group in order if group in shared and group in named]
         wants = named[0] if tls.retries_for_first and named[0] not in shared else None
         if fitting and wants is None:
             self._finish(hello, fitting[0], certificate)

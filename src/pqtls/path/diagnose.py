@@ -44,7 +44,8 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
     if reading.noise:
         names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
         notes.append(f"Silence that did not come again was taken for loss: {names}.")
-    if attempts and all(attempt.tcp is None for attempt in attempts):
+    connected = [attempt for attempt in attempts if attempt.is_connected]
+    if connected and all(attempt.tcp is None for attempt in connected):
         notes.append("This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here.")
     found = replace(
         found,

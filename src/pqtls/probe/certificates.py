@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
+import warnings
 from typing import TYPE_CHECKING
 
 from pqtls.probe.model import CertificateFacts
@@ -95,8 +97,8 @@ def load_system_roots() -> x509.verification.Store | None:
         start = block.find(b"-----BEGIN CERTIFICATE-----")
         if start < 0:
             continue
-        try:
+        # Old roots break rules that the library warns of; one that it cannot read is no reason to have none.
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore")
             roots.append(x509.load_pem_x509_certificate(block[start:] + b"-----END CERTIFICATE-----\n"))
-        except ValueError:
-            continue  # one root that this library does not read is no reason to have none
     return verification.Store(roots) if roots else None
