@@ -384,6 +384,10 @@ def prefers_classical(rng: random.Random) -> Case:
     return _case(rng, set(), tls=tls, state="supported")
 
 
+def hybrid_only(rng: random.Random) -> Case:
+    return _case(rng, set(), tls=draw_tls(rng, groups=(HYBRID,)), state="preferred")
+
+
 def tls12(rng: random.Random) -> Case:
     return _case(rng, set(), tls=draw_tls(rng, max_version=TLS12), state="tls12")
 
@@ -429,6 +433,7 @@ HEALTHY: dict[str, Callable[[random.Random], Case]] = {
     "F30": draft,
     "F33-classical": classical,
     "F33-supported": prefers_classical,
+    "F29": hybrid_only,
     "F34": tls12,
     "F45": big_flight,
     "F46": asks_again,

@@ -161,7 +161,7 @@ class Talk:
         keys = {facts["group"]: FakeKeys(b"R".ljust(share_bytes(facts["group"]), b"\x00"))}
         self._second = prepare_second(self._ready, plan, dict(keys), None, self.tcp_at_connect)
         self._last_write_s = self.wire.now
-        self.wire.client_write(b"\x14\x03\x03\x00\x01\x01" + self._second.hello.stream)
+        self.wire.client_write(b"".join(self._second.writes))
 
     def _on_flight(self, facts: dict[str, Any]) -> None:
         certificate = facts["certificate"]

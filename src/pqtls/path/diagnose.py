@@ -129,6 +129,9 @@ def _without_control(reading: Reading) -> Diagnosis:
     if all(each.kind == "no-connection" for each in reading.symptoms):
         detail = reading.symptoms[-1].attempt.detail if reading.symptoms else "Nothing was tried."
         return Diagnosis("inconclusive", "unknown", notes=(f"No connection: {detail}",))
+    newest = reading.of("E23")
+    if any(each.is_ok and each.attempt.group == HYBRID for each in newest):
+        return Diagnosis("healthy", "unknown", notes=("The server refuses classical groups: it is post-quantum only.",))
     notes = ["A small classical hello fails too, so this is not about post-quantum TLS."]
     if any(each.attempt.experiment == "E0" and each.kind == "not-tls" for each in reading.symptoms):
         notes.append("The server speaks first: it may want STARTTLS, or not be TLS at all.")

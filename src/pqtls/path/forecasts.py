@@ -123,6 +123,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     """
     yield Hypothesis("F01", _read_once(_REFUSALS))
     yield Hypothesis("F04", _read_once(frozenset(("reset", "closed"))))
+    yield Hypothesis("F04", _decide_at_once, "it decides even before the first segment has come")
     yield Hypothesis("F02", _default_server, must_show=frozenset(("other-certificate",)))
     sizes = sorted({_sent(symptom).size_bytes for symptom in reading.counted})
     for low, high in zip(sizes, [*sizes[1:], None], strict=True):
@@ -169,6 +170,12 @@ def _read_once(kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
         return _either(kinds) if is_split else PASS
 
     return forecast
+
+
+def _decide_at_once(symptom: Symptom) -> Forecast:
+    """A router that may decide as soon as there is a connection: a race even for the smallest hello."""
+    kinds: frozenset[SymptomKind] = frozenset(("reset", "closed"))
+    return _fail(kinds) if _is_long_paused(_sent(symptom)) else _either(kinds)
 
 
 def _default_server(symptom: Symptom) -> Forecast:

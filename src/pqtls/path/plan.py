@@ -26,10 +26,10 @@ FULL = (
     *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
     *("E5", "E6", "E7", "E7b", "E8(1000)", "E8(536)", "E10", "E12c", "E12", "E16h"),
 )
-_WITHOUT_CONTROL = ("E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
+_WITHOUT_CONTROL = ("E23", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
-_WAITS_S = (2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
+_WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
 _SPACING_S = 0.05
 _AFTER_FAILURE_S = 0.2
 _MAX_REPEATS = 2
@@ -80,6 +80,10 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
         return _wait_for_control(reading)
     if not last.is_ok and not _is_expected(last.attempt):
         return Step(CONTROL, _AFTER_FAILURE_S)
+    for trigger, _ in reading.episodes[:1]:
+        # A penalty is one only if what set it off does so again; a control that fails by chance does not follow it.
+        if len(reading.of(trigger.attempt.experiment)) < _MAX_REPEATS:
+            return Step(trigger.attempt.experiment, _AFTER_FAILURE_S)
     for experiment in FAST:
         if not reading.of(experiment):
             return Step(experiment)
@@ -123,8 +127,9 @@ def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     newest = next(attempt for attempt in attempts if attempt.experiment == "E23" and attempt.ending == "answered")
     if newest.version != TLS13 or find_server_state(attempts) in ("preferred", "only-by-retry"):
         return ()
-    has_group = any(a.experiment == "E10" and find_server_state((a,)) != "unknown" for a in attempts)
-    return ("E10",) if has_group and find_server_state(attempts) == "supported" else ("E10", "E12", "E24", "E17")
+    # With x25519 named beside it, a server that prefers that asks for it (E10); alone, the hybrid is all there is (E11).
+    asked = ("E10", "E11")
+    return asked if find_server_state(attempts) == "supported" else (*asked, "E12", "E24", "E17")
 
 
 def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
@@ -149,7 +154,7 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     if reading.passed("E8(1000)") and reading.failed("E5"):
         found += ["E8(1240)", "E8(1360)"]
     if find_server_state(attempts) == "classical":
-        found += ["E24", "E17"]
+        found += ["E11", "E24", "E17"]
     return tuple(found)
 
 

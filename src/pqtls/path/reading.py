@@ -129,9 +129,12 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     """
     leaves = _control_leaves(attempts)
     symptoms = tuple(_read(attempt, leaves) for attempt in attempts)
-    episodes, blocked, is_blocked = _find_episodes(symptoms)
     is_tls12 = any(a.version is not None and a.version < TLS13 for a in attempts if a.experiment == CONTROL)
     got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
+    episodes, blocked, is_blocked = _find_episodes(symptoms)
+    if any(trigger.attempt.experiment in got_through for trigger, _ in episodes):
+        # What gets through at other times sets nothing off: these controls failed by chance, and count.
+        episodes, blocked, is_blocked = (), set(), False
     noise = tuple(
         each
         for index, each in enumerate(symptoms)

@@ -12,6 +12,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pqtls.probe.plan import CHANGE_CIPHER_SPEC
 from pqtls.probe.protection import NotOpenedError, Protection
 from pqtls.wire import codepoints as cp
 from pqtls.wire.alert import Alert
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 CERTIFICATE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE = 11, 13, 14
 # A chain of ML-DSA-87 certificates has about 25 KB; ten times that is no longer a handshake.
 MAX_FLIGHT_BYTES = 262_144
-_CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 _CLOSE_NOTIFY = bytes((1, 0))
 _SENTINELS = (b"DOWNGRD\x01", b"DOWNGRD\x00")
 
@@ -202,7 +202,7 @@ class Handshaker:
         self._ready = self._retry_with(retry.retry_group, cookie)
         self._transcript = message_hash(retry.cipher_suite, self._transcript) + message + self._ready.hello.message
         self.progress.second = self._ready
-        self.progress.output += _CHANGE_CIPHER_SPEC + self._ready.hello.stream
+        self.progress.output += b"".join(self._ready.writes)
 
     def _agree(self, server: ServerHello) -> None:
         if server.key_share is None or server.cipher_suite not in SUITES:
@@ -243,7 +243,7 @@ class Handshaker:
     def _finish(self) -> None:
         assert self._keys is not None  # noqa: S101 - protection has started
         client = Protection(self._suite, self._keys[0])
-        out = b"" if self.progress.retry is not None else _CHANGE_CIPHER_SPEC
+        out = b"" if self.progress.retry is not None else CHANGE_CIPHER_SPEC
         if self._wants_certificate is not None:
             body = push_vector(self._wants_certificate, 1) + push_vector(b"", 3)
             empty = push_int(CERTIFICATE, 1) + push_vector(body, 3)

@@ -31,7 +31,7 @@ PAUSE_S = 0.3
 
 _CLASSICAL = HelloPlan(padded_to=250)
 _HYBRID = HelloPlan(HYBRID_GROUPS, (HYBRID, X25519), padded_to=1700)
-_COMPACT = HelloPlan((HYBRID, X25519), (HYBRID, X25519), ONLY_TLS13, is_compact=True)
+_COMPACT = HelloPlan(HYBRID_GROUPS, (HYBRID, X25519), ONLY_TLS13, is_compact=True)
 _NEWEST = HelloPlan(
     (HYBRID, X25519, P256, P384, HYBRID_P256, HYBRID_P384),
     (HYBRID, X25519),
@@ -132,7 +132,7 @@ _LIST = (
         "E10",
         "hybrid share alone, x25519 named, one segment",
         "has the server the group",
-        HelloPlan((HYBRID, X25519), (HYBRID,), ONLY_TLS13, is_compact=True),
+        HelloPlan(HYBRID_GROUPS, (HYBRID,), ONLY_TLS13, is_compact=True),
     ),
     Experiment(
         "E11",
@@ -145,19 +145,19 @@ _LIST = (
         "E12",
         "no share, hybrid named",
         "a retry, and a big second hello",
-        HelloPlan((HYBRID, X25519, P256), (), padded_to=250, second_padded_to=1700),
+        HelloPlan(HYBRID_GROUPS, (), padded_to=250, second_padded_to=1700),
     ),
     Experiment(
         "E12c",
         "a share for x448 only, x25519 named",
         "a retry without post-quantum",
-        HelloPlan((X448, X25519, P256), (X448,), padded_to=250),
+        HelloPlan((X448, *CLASSICAL_GROUPS), (X448,), padded_to=250),
     ),
     Experiment(
         "E12d",
         "a share for ffdhe4096 only, x25519 named",
         "a retry without post-quantum, where the server has x448",
-        HelloPlan((FFDHE4096, X25519, P256), (FFDHE4096,), ONLY_TLS13, padded_to=1000),
+        HelloPlan((FFDHE4096, *CLASSICAL_GROUPS), (FFDHE4096,), ONLY_TLS13, padded_to=1000),
     ),
     Experiment(
         "E13", "classical with GREASE everywhere", "what is unknown", _classical(grease=ALL_GREASE, padded_to=517)
@@ -175,7 +175,7 @@ _LIST = (
         "E14",
         "an unknown group's share of 1216 B, one segment",
         "an unknown big share without a known number",
-        HelloPlan((UNKNOWN_GROUP, X25519), (UNKNOWN_GROUP, X25519), ONLY_TLS13, is_compact=True),
+        HelloPlan((UNKNOWN_GROUP, *CLASSICAL_GROUPS), (UNKNOWN_GROUP, X25519), ONLY_TLS13, is_compact=True),
     ),
     Experiment("E15", "classical with ML-DSA signatures", "ML-DSA", _classical(ml_dsa="signatures")),
     Experiment(
@@ -189,13 +189,13 @@ _LIST = (
         "E16h",
         "two hybrid shares",
         "two post-quantum shares",
-        HelloPlan((HYBRID, HYBRID_P256, X25519), (HYBRID, HYBRID_P256), ONLY_TLS13, is_compact=True),
+        HelloPlan((HYBRID, HYBRID_P256, *CLASSICAL_GROUPS), (HYBRID, HYBRID_P256), ONLY_TLS13, is_compact=True),
     ),
     Experiment(
         "E16r",
         "x25519 share before the hybrid's",
         "order of shares",
-        HelloPlan((X25519, HYBRID), (X25519, HYBRID), ONLY_TLS13, is_compact=True),
+        HelloPlan((X25519, HYBRID, P256, P384), (X25519, HYBRID), ONLY_TLS13, is_compact=True),
     ),
     Experiment(
         "E17",
@@ -217,7 +217,7 @@ _LIST = (
         "E31",
         "hybrid with its halves swapped, one segment",
         "a server that has the order wrong",
-        HelloPlan((HYBRID, X25519), (HYBRID, X25519), ONLY_TLS13, is_compact=True, is_swapped=True),
+        HelloPlan(HYBRID_GROUPS, (HYBRID, X25519), ONLY_TLS13, is_compact=True, is_swapped=True),
         is_declinable=True,
     ),
 )

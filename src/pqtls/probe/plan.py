@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pqtls.probe.model import Experiment, HelloPlan, TcpFacts
 
 USUAL_MSS_BYTES = 1448
+# Sent before a second hello for middleboxes' sake (RFC 9846 appendix D.4).
+CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 _MIN_CIPHERS_TLS13 = 3
 
 
@@ -151,7 +153,21 @@ def prepare_second(
         padded_to_bytes=plan.second_padded_to if plan.second_padded_to is not None else first.recipe.padded_to_bytes,
     )
     # The cuts are the first hello's subject; the second leaves as the kernel likes it.
-    return finish(recipe, keys or first.keys, plan, SendPlan(), tcp, cp.TLS12)
+    ready = finish(recipe, keys or first.keys, plan, SendPlan(), tcp, cp.TLS12)
+    return replace(ready, writes=(CHANGE_CIPHER_SPEC + ready.hello.stream,), sent=_moved(ready.sent))
+
+
+def _moved(sent: Sent) -> Sent:
+    """Return what is told of a second hello: the change_cipher_spec before it goes into the same segment."""
+    by = len(CHANGE_CIPHER_SPEC)
+    return replace(
+        sent,
+        size_bytes=sent.size_bytes + by,
+        write_ends=tuple(end + by for end in sent.write_ends),
+        record_ends=tuple(end + by for end in sent.record_ends),
+        name_start=None if sent.name_start is None else sent.name_start + by,
+        name_end=None if sent.name_end is None else sent.name_end + by,
+    )
 
 
 class _Grease:
