@@ -141,9 +141,8 @@ def _without_control(reading: Reading) -> Diagnosis:
 
 def _penalty(reading: Reading) -> Diagnosis | None:
     """F40: the control, which had passed, failed again and again right after another failure."""
-    episodes = reading.episodes
-    failed = sum(count for _, count in episodes)
-    if not episodes or (failed < _MIN_CONTROLS_FAILED and len(episodes) < _MIN_CONTROLS_FAILED):
+    episodes = tuple(each for each in reading.episodes if each[1] >= _MIN_CONTROLS_FAILED)
+    if not episodes:
         return None
     triggers = tuple(each.fault for each in explain(reading))
     recovered = len(episodes) - reading.is_blocked_at_end

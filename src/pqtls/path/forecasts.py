@@ -258,8 +258,7 @@ def _forward_hole(limit_bytes: int) -> Callable[[Symptom], Forecast]:
 
 def _our_mss(symptom: Symptom) -> int | None:
     """Return the segment size that the server may send us, as far as it is known: what we may send it."""
-    tcp = symptom.attempt.tcp_at_connect
-    return None if tcp is None else tcp.snd_mss
+    return _sent(symptom).mss_bytes
 
 
 def _reverse_hole(limit_bytes: int, *, only_hybrid: bool) -> Callable[[Symptom], Forecast]:

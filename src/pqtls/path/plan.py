@@ -30,6 +30,10 @@ _WITHOUT_CONTROL = ("E23", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
+# Controls that must get through in a row after a penalty, to tell it from a control that fails by chance.
+_PROOFS = 4
+# A router that decides by chance refuses some; so many in a row are no chance any more.
+_REFUSED_CONTROLS = 7
 _SPACING_S = 0.05
 _AFTER_FAILURE_S = 0.2
 _MAX_REPEATS = 2
@@ -80,6 +84,8 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
         return _wait_for_control(reading)
     if not last.is_ok and not _is_expected(last.attempt):
         return Step(CONTROL, _AFTER_FAILURE_S)
+    if reading.episodes and _controls_in_a_row(reading) < _PROOFS:
+        return Step(CONTROL, _AFTER_FAILURE_S)
     for trigger, _ in reading.episodes[:1]:
         # A penalty is one only if what set it off does so again; a control that fails by chance does not follow it.
         if len(reading.of(trigger.attempt.experiment)) < _MAX_REPEATS:
@@ -96,6 +102,15 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
     return _confirm(reading) or _repeat(reading, options)
 
 
+def _controls_in_a_row(reading: Reading) -> int:
+    """Return the longest row of controls that got through, one right after the other."""
+    longest = row = 0
+    for symptom in reading.symptoms:
+        row = row + 1 if symptom.is_ok and symptom.attempt.experiment == CONTROL else 0
+        longest = max(longest, row)
+    return longest
+
+
 def _is_expected(attempt: Attempt) -> bool:
     """Tell whether this is a server's own refusal of what it may refuse: no reason for a control."""
     from pqtls.probe.experiments import EXPERIMENTS
@@ -107,8 +122,9 @@ def _without_control(reading: Reading) -> Step | None:
     controls = reading.of(CONTROL)
     if all(each.kind == "no-connection" for each in controls):
         return Step(CONTROL, 1.0) if len(controls) < 2 else None
-    if len(controls) < 2:
-        return Step(CONTROL, 1.0)
+    is_refused = all(each.kind in ("reset", "closed") for each in controls)
+    if len(controls) < (_REFUSED_CONTROLS if is_refused else 2):
+        return Step(CONTROL, 0.3 if is_refused else 1.0)
     missing = next((each for each in _WITHOUT_CONTROL if not reading.of(each)), None)
     return None if missing is None else Step(missing, _AFTER_FAILURE_S)
 
@@ -119,7 +135,9 @@ def _wait_for_control(reading: Reading) -> Step | None:
         if symptom.attempt.experiment != CONTROL or symptom.is_ok:
             break
         failed += 1
-    return Step(CONTROL, _WAITS_S[failed - 1]) if failed <= len(_WAITS_S) else None
+    if failed > len(_WAITS_S):
+        return None
+    return Step(CONTROL, _AFTER_FAILURE_S if reading.is_control_by_chance else _WAITS_S[failed - 1])
 
 
 def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
@@ -127,7 +145,7 @@ def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     newest = next(attempt for attempt in attempts if attempt.experiment == "E23" and attempt.ending == "answered")
     if newest.version != TLS13 or find_server_state(attempts) in ("preferred", "only-by-retry"):
         return ()
-    # With x25519 named beside it, a server that prefers that asks for it (E10); alone, the hybrid is all there is (E11).
+    # With x25519 beside it, a server that prefers that asks for it (E10); alone, the hybrid is all there is (E11).
     asked = ("E10", "E11")
     return asked if find_server_state(attempts) == "supported" else (*asked, "E12", "E24", "E17")
 

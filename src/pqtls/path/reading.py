@@ -7,6 +7,7 @@ that came out of order, or mere silence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pqtls.probe.experiments import EXPERIMENTS
@@ -83,6 +84,7 @@ class Reading:
         episodes: Penalties: for each, the attempt that set it off and how many controls failed after it.
         is_blocked_at_end: The last penalty had not ended.
         noise: Silent failures of experiments that got through when repeated.
+        is_control_by_chance: The control, refused, fails at times without anything having failed before it.
     """
 
     symptoms: tuple[Symptom, ...]
@@ -90,6 +92,7 @@ class Reading:
     episodes: tuple[tuple[Symptom, int], ...]
     is_blocked_at_end: bool
     noise: tuple[Symptom, ...]
+    is_control_by_chance: bool = False
 
     @property
     def failures(self) -> tuple[Symptom, ...]:
@@ -132,7 +135,8 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     is_tls12 = any(a.version is not None and a.version < TLS13 for a in attempts if a.experiment == CONTROL)
     got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
     episodes, blocked, is_blocked = _find_episodes(symptoms)
-    if any(trigger.attempt.experiment in got_through for trigger, _ in episodes):
+    is_by_chance = _fails_by_chance(symptoms)
+    if is_by_chance or any(trigger.attempt.experiment in got_through for trigger, _ in episodes):
         # What gets through at other times sets nothing off: these controls failed by chance, and count.
         episodes, blocked, is_blocked = (), set(), False
     noise = tuple(
@@ -148,7 +152,7 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
         and each.attempt.sent is not None
         and not is_declinable(each.attempt, is_tls12=is_tls12)
     )
-    return Reading(symptoms, counted, episodes, is_blocked, noise)
+    return Reading(symptoms, counted, episodes, is_blocked, noise, is_by_chance)
 
 
 def is_declinable(attempt: Attempt, *, is_tls12: bool) -> bool:
@@ -199,6 +203,15 @@ def _kind(attempt: Attempt) -> SymptomKind:
         is_waiting = tcp.snd_wnd == 0 or not tcp.total_retrans
         return "zero-window" if is_waiting else "lost"
     return "reverse" if tcp.rcv_ooopack else "mute"
+
+
+def _fails_by_chance(symptoms: tuple[Symptom, ...]) -> bool:
+    """Tell whether a control failed right after one that got through; silence may be loss, and does not count."""
+    return any(
+        before.is_ok and not after.is_ok and after.kind not in SILENT
+        for before, after in pairwise(symptoms)
+        if before.attempt.experiment == after.attempt.experiment == CONTROL
+    )
 
 
 def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, int], ...], set[int], bool]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pqtls.probe.model import Experiment, HelloPlan, TcpFacts
 
 USUAL_MSS_BYTES = 1448
+TIMESTAMPS_BYTES = 12
 # Sent before a second hello for middleboxes' sake (RFC 9846 appendix D.4).
 CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 _MIN_CIPHERS_TLS13 = 3
@@ -124,7 +125,7 @@ def finish(
         certificate_schemes=recipe.signature_algorithms_cert,
         grease=plan.grease,
         sha256=hashlib.sha256(hello.stream).hexdigest(),
-        mss_bytes=None if tcp is None else tcp.snd_mss,
+        mss_bytes=_segment_bytes(send, tcp),
         window_bytes=None if tcp is None else tcp.snd_wnd,
         is_swapped=plan.is_swapped,
     )
@@ -154,7 +155,15 @@ def prepare_second(
     )
     # The cuts are the first hello's subject; the second leaves as the kernel likes it.
     ready = finish(recipe, keys or first.keys, plan, SendPlan(), tcp, cp.TLS12)
-    return replace(ready, writes=(CHANGE_CIPHER_SPEC + ready.hello.stream,), sent=_moved(ready.sent))
+    sent = replace(_moved(ready.sent), mss_bytes=first.sent.mss_bytes)
+    return replace(ready, writes=(CHANGE_CIPHER_SPEC + ready.hello.stream,), sent=sent)
+
+
+def _segment_bytes(send: SendPlan, tcp: TcpFacts | None) -> int | None:
+    """Return the payload of a full segment: as the kernel says, else as it was told, else unknown."""
+    if tcp is not None and tcp.snd_mss is not None:
+        return tcp.snd_mss
+    return None if send.max_segment_bytes is None else send.max_segment_bytes - TIMESTAMPS_BYTES
 
 
 def _moved(sent: Sent) -> Sent:
