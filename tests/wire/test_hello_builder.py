@@ -77,7 +77,7 @@ def test_the_name_last_is_at_the_very_end() -> None:
     assert message.endswith(b"www.example.com")
     types = [extension.extension_type for extension in parse(message).extensions or ()]
     assert types[-2:] == [PADDING, 0]
-    assert [e.extension_type for e in parse(build_message(RECIPE)).extensions or ()][0] == 0
+    assert (parse(build_message(RECIPE)).extensions or ())[0].extension_type == 0
 
 
 @given(cuts=st.lists(st.integers(1, 1600), max_size=4).map(tuple))
@@ -93,12 +93,11 @@ def test_records_cut_anywhere_come_together_again(cuts: tuple[int, ...]) -> None
 
 
 def test_the_name_is_where_it_says() -> None:
-    for cuts in ((), (60,), (500,), (104, 300)):
+    for cuts in ((), (60,), (500,), (60, 300)):
         built = frame_message(build_message(RECIPE), cuts)
         assert built.name_start is not None
         assert built.name_end is not None
-        found = built.stream[built.name_start : built.name_end]
-        assert found == b"www.example.com" or (cuts == (104, 300) and found.startswith(b"w"))
+        assert built.stream[built.name_start : built.name_end] == b"www.example.com"
     nameless = build_message(replace(RECIPE, server_name=None))
     assert find_name(nameless) is None
     assert frame_message(nameless).name_start is None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pqtls.path.reading import Reading, Symptom, SymptomKind
-    from pqtls.probe.model import Sent
+    from pqtls.probe.model import Segment, Sent
 
 # A pause that no receiver sleeps through: one that reads once has read by then.
 LONG_PAUSE_S = 0.25
@@ -228,8 +228,8 @@ def _name_in_first_segment(symptom: Symptom) -> Forecast:
 
 
 def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
-    largest = sorted({_largest_segment(symptom)[0] for symptom in reading.counted})
-    for low, high in pairwise(largest):
+    sizes = sorted({segment.size_bytes for symptom in reading.counted for segment in _all_segments(symptom)})
+    for low, high in pairwise(sizes):
         yield Hypothesis("F13", _forward_hole(low), f"segments of {low} bytes pass, of {high} do not")
     mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
     for low, high in pairwise(mss):
@@ -238,15 +238,15 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         yield Hypothesis("F14", _reverse_hole(low, only_hybrid=True), detail)
 
 
-def _largest_segment(symptom: Symptom) -> tuple[int, int]:
-    """Return size and start of the largest segment that had to get through."""
-    both = [each for each in (symptom.attempt.sent, symptom.attempt.sent_again) if each is not None]
-    return max((segment.size_bytes, segment.start) for sent in both for segment in sent.segments())
+def _all_segments(symptom: Symptom) -> tuple[Segment, ...]:
+    """Return the segments that had to get through, of both hellos."""
+    again = symptom.attempt.sent_again
+    return _sent(symptom).segments() + (() if again is None else again.segments())
 
 
 def _forward_hole(limit_bytes: int) -> Callable[[Symptom], Forecast]:
     def forecast(symptom: Symptom) -> Forecast:
-        if _largest_segment(symptom)[0] <= limit_bytes:
+        if all(segment.size_bytes <= limit_bytes for segment in _all_segments(symptom)):
             return PASS
         sent = _sent(symptom)
         starts = [segment.start for segment in sent.segments() if segment.size_bytes > limit_bytes]
