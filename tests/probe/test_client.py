@@ -12,9 +12,25 @@ import trustme
 from pqtls.probe.client import Handshaker
 from pqtls.probe.experiments import EXPERIMENTS
 from pqtls.probe.keys import make_key_pair, share_bytes
-from pqtls.probe.model import FFDHE4096, HYBRID, HYBRID_P256, HYBRID_P384, P256, P384, UNKNOWN_GROUP, X448, X25519
+from pqtls.probe.model import (
+    FFDHE4096,
+    HYBRID,
+    HYBRID_P256,
+    HYBRID_P384,
+    KYBER_DRAFT,
+    P256,
+    P384,
+    UNKNOWN_GROUP,
+    X448,
+    X25519,
+)
 from pqtls.probe.plan import Ready, prepare, prepare_second
+from pqtls.wire.client_hello import ClientHello
+from pqtls.wire.codepoints import HELLO_RETRY_RANDOM
 from pqtls.wire.errors import MalformedError
+from pqtls.wire.extensions import Extension
+from pqtls.wire.records import Record
+from pqtls.wire.server_hello import ServerHello
 
 GROUPS = (X25519, X448, P256, P384, HYBRID, HYBRID_P256, HYBRID_P384, FFDHE4096, UNKNOWN_GROUP, 0x1A1A)
 
@@ -151,6 +167,17 @@ def test_any_bytes_end_in_a_word_and_never_in_an_exception() -> None:
             mutated[rng.randrange(200)] = rng.randrange(256)
         handshaker.receive(bytes(mutated))
         assert handshaker.progress.ending != "answered"
+
+
+def test_a_retry_for_the_draft_is_told_and_not_followed() -> None:
+    ready, handshaker = make("E24")
+    sent = ClientHello.parse(ready.hello.message[4:])
+    extensions = (Extension(43, b"\x03\x04"), Extension(51, b"\x63\x99"))
+    body = ServerHello(0x0303, HELLO_RETRY_RANDOM, sent.session_id, 0x1301, 0, extensions).build()
+    handshaker.receive(Record(22, 0x0303, b"\x02" + len(body).to_bytes(3, "big") + body).build())
+    assert (handshaker.progress.ending, handshaker.progress.output) == ("retry-only", b"")
+    assert handshaker.progress.retry is not None
+    assert handshaker.progress.retry.retry_group == KYBER_DRAFT
 
 
 def test_a_flight_without_end_is_cut() -> None:

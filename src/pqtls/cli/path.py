@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, combine_exit_codes
+from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, combine_exit_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +69,15 @@ def path(
         for target in parsed:
             progress = stack.enter_context(_Progress(target))
             options = PlanOptions(is_full=is_full, repeats=repeats)
-            found, address = examine_target(target, options, limits, family or socket.AF_UNSPEC, progress.report)
-            progress.stop()
+            try:
+                found, address = examine_target(target, options, limits, family or socket.AF_UNSPEC, progress.report)
+            except CannotProveError as error:
+                # One name that does not resolve is no reason to leave the others out.
+                click.echo(f"pqtls: {error.message}\n  {error.next_step}", err=True)
+                codes.append(error.exit_code)
+                continue
+            finally:
+                progress.stop()
             if file is not None:
                 file.write(json.dumps(found.to_json(str(target), address), ensure_ascii=False) + "\n")
                 file.flush()

@@ -41,6 +41,7 @@ SILENT: frozenset[SymptomKind] = frozenset(("lost", "reverse", "mute", "timeout"
 _BY_ENDING: dict[str, SymptomKind] = {
     "answered": "ok",
     "silent": "ok",
+    "retry-only": "ok",
     "alert": "alert",
     "reset": "reset",
     "closed": "closed",

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pqtls.errors import UsageError
+from pqtls.errors import CannotProveError, UsageError
 from pqtls.path.examine import examine
 from pqtls.probe.network import SocketNetwork
 from pqtls.probe.run import Prober
@@ -112,7 +112,7 @@ def examine_target(
         The diagnosis and the address it is of.
 
     Raises:
-        UsageError: The name does not resolve.
+        CannotProveError: The name does not resolve.
     """
     from pqtls.probe.certificates import load_system_roots
 
@@ -120,7 +120,7 @@ def examine_target(
         found = socket.getaddrinfo(target.host, target.port, family, socket.SOCK_STREAM)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"{target.host} does not resolve: {reason}.", "Check the name.") from error
+        raise CannotProveError(f"{target.host} does not resolve: {reason}.", "Check the name.") from error
     store = load_system_roots()
     diagnosis, address = None, ""
     for kind, _, _, _, place in found[:_MAX_ADDRESSES]:
@@ -130,5 +130,5 @@ def examine_target(
         if any(attempt.is_connected for attempt in diagnosis.attempts):
             break
     if diagnosis is None:
-        raise UsageError(f"{target.host} has no address.", "Check the name.")
+        raise CannotProveError(f"{target.host} has no address.", "Check the name.")
     return diagnosis, address

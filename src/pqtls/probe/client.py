@@ -74,7 +74,7 @@ class Handshaker:
     Args:
         first: The hello that was (or is being) sent.
         retry_with: Makes the second hello for the group and the cookie of a retry; the group is None if it asked
-            for none.
+            for none. Raises KeyError where it has no keys for that group.
     """
 
     def __init__(self, first: Ready, retry_with: Callable[[int | None, bytes | None], Ready]) -> None:
@@ -199,7 +199,11 @@ class Handshaker:
     def _answer_retry(self, retry: ServerHello, message: bytes) -> None:
         extension = find_extension(retry.extensions, cp.COOKIE)
         cookie = None if extension is None else extension.reader("cookie").pull_vector(2)
-        self._ready = self._retry_with(retry.retry_group, cookie)
+        try:
+            self._ready = self._retry_with(retry.retry_group, cookie)
+        except KeyError:
+            self._end("retry-only", "The server asks for a group that there are no keys for here.")
+            return
         self._transcript = message_hash(retry.cipher_suite, self._transcript) + message + self._ready.hello.message
         self.progress.second = self._ready
         self.progress.output += b"".join(self._ready.writes)

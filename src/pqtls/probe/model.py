@@ -231,6 +231,7 @@ Ending = Literal[
     "not-tls",
     "malformed",  # TLS that breaks the rules, such as a retry for a group that was already shared
     "bad-finish",  # a ServerHello, then protected records that do not open, or a Finished that does not verify
+    "retry-only",  # a retry for a group that pqtls has no keys for, such as the Kyber draft; nothing more was sent
     "silent",  # E0: the server waits for us to speak, as it should
     "refused",
     "connect-timeout",
