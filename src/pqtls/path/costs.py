@@ -40,7 +40,7 @@ def _costs_of(attempt: Attempt) -> list[Cost]:
     is_by_window = start.snd_wnd is not None and start.snd_mss is not None and start.snd_wnd <= 2 * start.snd_mss + 1
     if is_plain and start.snd_mss and start.advmss and start.snd_mss < start.advmss and not is_by_window:
         costs.append(Cost("F17", f"segments of {start.snd_mss} bytes towards the server, {start.advmss} offered"))
-    if start.snd_wnd and start.snd_wnd < min(sent.size_bytes, start.snd_mss or sent.size_bytes):
+    if start.snd_wnd and start.snd_wnd < min(sent.size_bytes, start.advmss or sent.size_bytes):
         costs.append(Cost("F18", f"first window of {start.snd_wnd} bytes"))
     if attempt.ending != "answered" or end is None:
         return costs

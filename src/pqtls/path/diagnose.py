@@ -141,8 +141,9 @@ def _without_control(reading: Reading) -> Diagnosis:
 
 def _penalty(reading: Reading) -> Diagnosis | None:
     """F40: the control, which had passed, failed again and again right after another failure."""
-    episodes = tuple(each for each in reading.episodes if each[1] >= _MIN_CONTROLS_FAILED)
-    if not episodes:
+    episodes = reading.episodes
+    # A block that ends while one control waits for its connection is seen by one control only, and then by the next.
+    if sum(count for _, count in episodes) < _MIN_CONTROLS_FAILED:
         return None
     triggers = tuple(each.fault for each in explain(reading))
     recovered = len(episodes) - reading.is_blocked_at_end

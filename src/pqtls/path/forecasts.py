@@ -74,6 +74,8 @@ class Hypothesis:
 PASS = Forecast(may_pass=True)
 _REFUSALS: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "mute"))
 _BROKEN_RULES: frozenset[SymptomKind] = frozenset(("bad-retry", "malformed"))
+_LOST: frozenset[SymptomKind] = frozenset(("lost",))
+_UNANSWERED: frozenset[SymptomKind] = frozenset(("reverse", "mute", "timeout"))
 _KILLS: frozenset[SymptomKind] = _REFUSALS | {"lost"}
 
 
@@ -234,8 +236,8 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
     for low, high in pairwise(mss):
         detail = f"segments of {low} bytes come back, of {high} do not"
-        yield Hypothesis("F14", _reverse_hole(low, only_hybrid=False), detail)
-        yield Hypothesis("F14", _reverse_hole(low, only_hybrid=True), detail)
+        yield Hypothesis("F14", _reverse_hole(low, only_hybrid=False), detail, _UNANSWERED)
+        yield Hypothesis("F14", _reverse_hole(low, only_hybrid=True), detail, _UNANSWERED)
 
 
 def _all_segments(symptom: Symptom) -> tuple[Segment, ...]:
@@ -268,9 +270,11 @@ def _reverse_hole(limit_bytes: int, *, only_hybrid: bool) -> Callable[[Symptom],
         if (_our_mss(symptom) or 0) <= limit_bytes:
             return PASS
         sent = _sent(symptom)
+        # The acknowledgement of a second hello rides on the answer, and is lost with it (seen on real packets).
+        kinds: frozenset[SymptomKind] = silence | _LOST if symptom.is_after_retry else silence
         if only_hybrid and HYBRID not in sent.shares:
-            return _either(silence) if HYBRID in sent.groups else PASS
-        return _fail(silence)
+            return _either(kinds) if HYBRID in sent.groups else PASS
+        return _fail(kinds)
 
     return forecast
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +50,9 @@ class Connection(Protocol):
         Args:
             linger_s: How long the peer may take to end its side.
         """
+
+    def abort(self) -> None:
+        """End the connection at once, by a reset: the peer must not be left waiting for bytes that never come."""
 
 
 class Network(Protocol):
@@ -117,6 +121,12 @@ class SocketConnection:
                 deadline = time.monotonic() + linger_s
                 while (left_s := deadline - time.monotonic()) > 0 and self.receive(left_s):
                     pass
+        self._socket.close()
+
+    def abort(self) -> None:
+        """See `Connection`."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
 

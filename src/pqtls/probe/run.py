@@ -66,7 +66,13 @@ class Prober:
         talk = _Talk(self, connection, experiment, timeout_s)
         try:
             changes = talk.run()
-        finally:
+        except BaseException:
+            connection.abort()
+            raise
+        if changes["ending"] == "timeout":
+            # A FIN would queue behind what is lost; servers that take one client at a time would wait for it.
+            connection.abort()
+        else:
             connection.close(talk.linger_s(connect_s))
         return replace(
             attempt,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STYLES = {"healthy": "bold green", "fault": "bold red", "inconclusive": "bold yellow"}
 _MAX_VICTIMS = 4
 _ID_WIDTH = 15
-_TITLE_WIDTH = 48
+_TITLE_WIDTH = 50
 
 
 def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
