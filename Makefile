@@ -89,6 +89,10 @@ test-programs: $(VENV)/.dev ## as root, in a throwaway Debian: install programs 
 image: ## build the container image and run it for real, with Docker or, as root, without
 	@$(PYTHON) scripts/build_image.py
 
+.PHONY: path-model
+path-model: $(VENV)/.dev ## 1,000 simulated paths for each fault, 2,000 healthy ones of each kind; 10 minutes
+	$(BIN)/python -m tests.path.model_runs 1000 2000
+
 .PHONY: doctor.pyz
 doctor.pyz: ## build dist/doctor.pyz: the doctor in one file that needs only Python >= 3.10
 	@$(PYTHON) scripts/build_doctor.py

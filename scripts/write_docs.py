@@ -1,14 +1,17 @@
-"""Write the parts of the docs that would rot by hand: groups, command line, modules. `--check` only compares."""
+"""Write the parts of the docs that would rot by hand: groups, verbs, modules, faults. `--check` only compares."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from pqtls.cli import app
+from pqtls.faults.catalogue import CATALOGUE, UNTOLD, fault_name
+from pqtls.faults.model import Fault
 from pqtls.wire.groups import GROUPS
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "pqtls"
@@ -72,7 +75,51 @@ def render_modules() -> str:
     return "".join(parts)
 
 
-PAGES = {"groups.md": render_groups, "cli.md": render_cli, "modules.md": render_modules}
+def render_faults() -> str:
+    """Return docs/faults.md, the index of the catalogue."""
+    parts = [
+        NOTE,
+        "# Path faults\n\nWhat `pqtls path` can name; [path.md](path.md) says how. A *fault* breaks handshakes, "
+        "a *state* is the server's own, a *cost* is slower, a *circumstance* brings others to light.\n\n"
+        "| id | name | kind | on this path ... |\n|---|---|---|---|\n",
+    ]
+    parts += [
+        f"| [{fault.id}](faults/{fault.id}-{fault.name}.md) | {fault.name} | {fault.kind} | {fault.sentence} |\n"
+        for fault in CATALOGUE.values()
+    ]
+    untold = ", ".join(f"{key} {name}" for key, name in UNTOLD.items())
+    parts.append(f"\nKnown, and named only where something fits them equally well: {untold}.\n")
+    return "".join(parts)
+
+
+def render_fault(fault: Fault) -> str:
+    """Return one fault's page.
+
+    Args:
+        fault: The entry.
+    """
+    parts = [NOTE, f"# {fault.id} {fault.name}\n\nOn this path {fault.sentence}.\n\n{fault.what}\n"]
+    parts.append(f"\n## How it is told\n\n{fault.signs}\n\nMost likely whose: {fault.where.replace('-', ' ')}.\n")
+    if fault.confused_with:
+        others = ", ".join(f"{each} {fault_name(each)}" for each in fault.confused_with)
+        parts.append(f"\nEasily confused with: {others}.\n")
+    if fault.radar:
+        parts.append(f"\nCloudflare Radar calls it `{fault.radar}`.\n")
+    if fault.measured:
+        parts.append(f"\nMeasured: {fault.measured}\n")
+    if fault.victims:
+        parts.append("\n## Who was hit\n\n| who | source |\n|---|---|\n")
+        parts += [f"| {victim.what} | {victim.source} |\n" for victim in fault.victims]
+    if fault.remedies:
+        parts.append("\n## What to do\n\n")
+        for remedy in fault.remedies:
+            proof = f" Proved on a path by {' or '.join(remedy.proved_by)}." if remedy.proved_by else ""
+            parts.append(f"- {remedy.what}{proof}\n")
+    return "".join(parts)
+
+
+PAGES = {"groups.md": render_groups, "cli.md": render_cli, "modules.md": render_modules, "faults.md": render_faults}
+PAGES |= {f"faults/{fault.id}-{fault.name}.md": partial(render_fault, fault) for fault in CATALOGUE.values()}
 
 
 def find_stale() -> list[str]:
@@ -88,6 +135,7 @@ def main() -> int:
     if "--check" in sys.argv:
         print("\n".join(f"docs/{name} is stale: run make docs" for name in stale))
         return 1 if stale else 0
+    (DOCS / "faults").mkdir(exist_ok=True)
     for name in stale:
         (DOCS / name).write_text(PAGES[name]())
         print(f"wrote docs/{name}")

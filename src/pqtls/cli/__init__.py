@@ -15,6 +15,7 @@ from pqtls.cli.disable import disable
 from pqtls.cli.doctor import doctor
 from pqtls.cli.enable import enable
 from pqtls.cli.openssl import openssl
+from pqtls.cli.path import path
 from pqtls.cli.run import run
 from pqtls.cli.shell import shell
 from pqtls.cli.status import status
@@ -41,7 +42,7 @@ def app() -> None:
     """
 
 
-for _verb in (doctor, test, run, shell, enable, disable, status, openssl):
+for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl):
     app.add_command(_verb)
 
 

@@ -1,0 +1,224 @@
+"""From attempts to a diagnosis: pure. The classes that explain everything, the server's state, costs, what to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pqtls.faults.catalogue import CATALOGUE
+from pqtls.path.costs import find_costs
+from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
+from pqtls.path.forecasts import explain
+from pqtls.path.reading import CONTROL, read_attempts
+from pqtls.path.state import find_server_state
+from pqtls.path.words import say_answer
+from pqtls.probe.model import HYBRID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pqtls.path.forecasts import Hypothesis
+    from pqtls.path.reading import Reading
+    from pqtls.probe.model import Attempt
+
+# What is met more often stands first where nothing else decides; relative weights, judged by the reports we know.
+_WEIGHTS = {"F01": 3.0, "F04": 2.0, "F23": 2.0, "F13": 2.0}
+_MIN_FAILURES = 2
+_MIN_CONTROLS_FAILED = 2
+_Z_95 = 1.96
+
+
+def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diagnosis:
+    """Say what attempts amount to.
+
+    Args:
+        attempts: What was done, in order.
+        is_cut_short: A limit of time or connections ended the examination before its plan was done.
+    """
+    reading = read_attempts(attempts)
+    found = _name(reading, attempts)
+    notes = list(found.notes)
+    if is_cut_short:
+        notes.append("The limit of time or connections ended the examination early; --full lifts it.")
+    if reading.noise:
+        names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
+        notes.append(f"Silence that did not come again was taken for loss: {names}.")
+    connected = [attempt for attempt in attempts if attempt.is_connected]
+    if connected and all(attempt.tcp is None for attempt in connected):
+        notes.append("This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here.")
+    found = replace(
+        found,
+        server_state=find_server_state(attempts),
+        costs=find_costs(attempts),
+        repetitions=_count(reading),
+        notes=tuple(notes),
+        attempts=tuple(attempts),
+        workarounds=_workarounds(found, reading),
+    )
+    return replace(found, answer=say_answer(found))
+
+
+def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
+    if not reading.passed(CONTROL):
+        return _without_control(reading)
+    penalty = _penalty(reading)
+    if penalty is not None:
+        return penalty
+    if not reading.failures:
+        return _healthy(reading, attempts)
+    hypotheses = _refine(explain(reading), attempts)
+    if not hypotheses:
+        note = "No class of the catalogue explains all outcomes; several faults at once can look so."
+        return Diagnosis("inconclusive", "unknown", notes=(note,))
+    if len(reading.failures) < _MIN_FAILURES:
+        note = "Seen once only: repeat the examination."
+        fits = tuple(hypothesis.fault for hypothesis in hypotheses)
+        return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=(note,))
+    return _fault(hypotheses, reading)
+
+
+def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
+    doubt = 0.5 ** min(len(reading.failures), 6)
+    total = sum(_WEIGHTS.get(each.fault, 1.0) for each in hypotheses)
+    faults = sorted(
+        (
+            NamedFault(each.fault, round((1 - doubt) * _WEIGHTS.get(each.fault, 1.0) / total, 2), each.detail)
+            for each in hypotheses
+        ),
+        key=lambda fault: -fault.confidence,
+    )
+    named = {fault.id for fault in faults}
+    fits = sorted({twin for name in named for twin in _twins(name, reading)} - named)
+    wheres = {CATALOGUE[name].where for name in named}
+    where = wheres.pop() if len(wheres) == 1 else "server-or-box-before-it"
+    return Diagnosis("fault", "unknown", tuple(faults), tuple(fits), where=where)
+
+
+def _twins(name: str, reading: Reading) -> tuple[str, ...]:
+    """Return classes that no experiment from this end tells from one, as far as what was seen allows them."""
+    kinds = {each.kind for each in reading.failures}
+    twins = {
+        "F01": ("F43",) if any(reading.passed(e) and reading.failed(e) for e in ("E5", "E23")) else (),
+        "F03": ("F05", "F20") if kinds == {"mute"} else ("F20",),
+        "F06": ("F05",),
+        "F13": ("F15", "F19"),
+        "F14": ("F15", "F19"),
+        "F27": () if any(each.attempt.was_retried for each in reading.failures) else ("F28",),
+        "F31": ("F37",) if not any(each.attempt.is_secret_swapped for each in reading.symptoms) else (),
+    }
+    return twins.get(name, ())
+
+
+def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> tuple[Hypothesis, ...]:
+    """Drop a block by number where a share in the wrong order got through under the same number."""
+    took_swapped = any(
+        attempt.experiment == "E31" and attempt.ending == "answered" and attempt.group == HYBRID for attempt in attempts
+    )
+    is_proved = took_swapped or any(attempt.is_secret_swapped for attempt in attempts)
+    if not is_proved or all(each.fault != "F31" for each in hypotheses):
+        return hypotheses
+    detail = "a share in the wrong order was taken" if took_swapped else "the secrets were joined in the wrong order"
+    return tuple(replace(each, detail=detail) for each in hypotheses if each.fault == "F31")
+
+
+def _without_control(reading: Reading) -> Diagnosis:
+    hypotheses = tuple(each for each in explain(reading) if each.fault == "F14")
+    if hypotheses and (reading.passed("E8c") or reading.passed("E8c(536)")) and len(reading.failures) >= _MIN_FAILURES:
+        return _fault(hypotheses, reading)
+    if all(each.kind == "no-connection" for each in reading.symptoms):
+        detail = reading.symptoms[-1].attempt.detail if reading.symptoms else "Nothing was tried."
+        return Diagnosis("inconclusive", "unknown", notes=(f"No connection: {detail}",))
+    newest = reading.of("E23")
+    if any(each.is_ok and each.attempt.group == HYBRID for each in newest):
+        return Diagnosis("healthy", "unknown", notes=("The server refuses classical groups: it is post-quantum only.",))
+    notes = ["A small classical hello fails too, so this is not about post-quantum TLS."]
+    if any(each.attempt.experiment == "E0" and each.kind == "not-tls" for each in reading.symptoms):
+        notes.append("The server speaks first: it may want STARTTLS, or not be TLS at all.")
+    fits = ("F39",) if reading.passed("E17") else ("F50",)
+    return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=tuple(notes))
+
+
+def _penalty(reading: Reading) -> Diagnosis | None:
+    """F40: the control, which had passed, failed again and again right after another failure."""
+    episodes = reading.episodes
+    # A block that ends while one control waits for its connection is seen by one control only, and then by the next.
+    if sum(count for _, count in episodes) < _MIN_CONTROLS_FAILED:
+        return None
+    triggers = tuple(each.fault for each in explain(reading))
+    recovered = len(episodes) - reading.is_blocked_at_end
+    if not recovered:
+        note = "The control never got through again: a block that outlasts this examination, or an outage."
+        return Diagnosis("inconclusive", "unknown", also_fits=("F40", "F50"), triggered_by=triggers, notes=(note,))
+    confidence = 0.95 if len(episodes) > 1 else 0.7
+    detail = f"{len(episodes)} times, by {', '.join(sorted({each.attempt.experiment for each, _ in episodes}))}"
+    return Diagnosis(
+        "fault",
+        "unknown",
+        (NamedFault("F40", confidence, detail),),
+        triggered_by=triggers,
+        where=CATALOGUE["F40"].where,
+    )
+
+
+def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
+    certificate = next((a.certificate for a in attempts if a.experiment == CONTROL and a.certificate), None)
+    made_up = next((a.certificate for a in attempts if a.experiment == "E17" and a.certificate), None)
+    is_made_to_order = made_up is not None and made_up.covers_name is True
+    state = find_server_state(attempts)
+    if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
+        note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
+        return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
+    if is_made_to_order and state in ("classical", "tls12", "draft"):
+        assert made_up is not None  # noqa: S101 - just looked
+        detail = f"issued by {made_up.issuer} for a name made up a moment before"
+        return Diagnosis("fault", "unknown", (NamedFault("F35", 0.95, detail),), where=CATALOGUE["F35"].where)
+    fits: tuple[str, ...] = ()
+    notes: list[str] = []
+    if state == "classical" and certificate is not None and not certificate.is_trusted:
+        fits = ("F35",)
+        notes.append(
+            f"The certificate's issuer ({certificate.issuer}) is not publicly trusted: an inspecting box would look "
+            "the same as this server."
+        )
+    untried = [each for each in ("E12c", "E7d") if not reading.of(each)]
+    if untried:
+        notes.append("Not tried: a HelloRetryRequest, a hello in two records. --full does.")
+    return Diagnosis("healthy", "unknown", also_fits=fits, notes=tuple(notes))
+
+
+def _workarounds(found: Diagnosis, reading: Reading) -> tuple[Workaround, ...]:
+    result: dict[str, Workaround] = {}
+    for fault in found.faults:
+        for remedy in CATALOGUE[fault.id].remedies:
+            if remedy.what in result:
+                continue
+            proof = next((each for each in remedy.proved_by if reading.passed(each) and not reading.failed(each)), "")
+            if proof or not remedy.proved_by:
+                result[remedy.what] = Workaround(remedy.what, proved=bool(proof), experiment=proof)
+    return tuple(sorted(result.values(), key=lambda each: not each.proved))
+
+
+def _count(reading: Reading) -> tuple[Repetition, ...]:
+    found = []
+    for name in dict.fromkeys(each.attempt.experiment for each in reading.symptoms):
+        outcomes = [each.is_ok for each in reading.symptoms if each.attempt.experiment == name]
+        if len(outcomes) > 1:
+            failed = outcomes.count(False)
+            low, high = wilson(failed, len(outcomes))
+            found.append(Repetition(name, failed, len(outcomes), round(low, 3), round(high, 3)))
+    return tuple(found)
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rate (Wilson, 1927).
+
+    Args:
+        count: How often it happened.
+        total: Out of how many, at least 1.
+    """
+    rate = count / total
+    spread = _Z_95 * math.sqrt(rate * (1 - rate) / total + _Z_95**2 / (4 * total**2))
+    centre = rate + _Z_95**2 / (2 * total)
+    scale = 1 + _Z_95**2 / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

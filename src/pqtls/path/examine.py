@@ -1,0 +1,110 @@
+"""Examine a path: plan a step, make the attempt, until enough is known or the limits are reached; then diagnose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pqtls.path.diagnose import diagnose
+from pqtls.path.plan import PlanOptions, next_step
+from pqtls.path.reading import CONTROL
+from pqtls.probe.experiments import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pqtls.path.diagnosis import Diagnosis
+    from pqtls.probe.model import Attempt, Experiment
+
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 3.0, 8.0
+_FIRST_TIMEOUT_S = 5.0
+
+
+class Attempter(Protocol):
+    """Who makes attempts: `pqtls.probe.run.Prober`, or a model of a network."""
+
+    def attempt(self, experiment: Experiment, number: int, started_s: float, timeout_s: float) -> Attempt:
+        """Make one connection.
+
+        Args:
+            experiment: What to send.
+            number: Which connection this is.
+            started_s: Seconds since the examination began.
+            timeout_s: How long to wait for anything.
+        """
+
+
+class Clock(Protocol):
+    """What time it is there."""
+
+    def now(self) -> float:
+        """Return seconds on a clock that never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass.
+
+        Args:
+            seconds: How much.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be done.
+
+    Attributes:
+        connections: Connections at most.
+        seconds: Seconds at most, from first to last attempt.
+    """
+
+    connections: int = 40
+    seconds: float = 60.0
+
+
+FULL_LIMITS = Limits(connections=100, seconds=240.0)
+
+
+def examine(
+    attempter: Attempter,
+    clock: Clock,
+    options: PlanOptions | None = None,
+    limits: Limits | None = None,
+    report: Callable[[Attempt], None] | None = None,
+) -> Diagnosis:
+    """Examine a path.
+
+    Args:
+        attempter: Makes the attempts.
+        clock: Tells the time and lets it pass.
+        options: What was asked for.
+        limits: How much may be done; None for the usual, which are wider for the whole set.
+        report: Is told every attempt as it ends.
+    """
+    limits = limits or (FULL_LIMITS if options is not None and options.is_full else Limits())
+    began = clock.now()
+    attempts: list[Attempt] = []
+    is_cut_short = False
+    while True:
+        step = next_step(attempts, options)
+        if step is None:
+            break
+        left_s = limits.seconds - (clock.now() - began) - step.wait_s
+        timeout_s = _timeout_s(attempts)
+        # A shortened wait would be no evidence of silence: what does not fit any more is not begun.
+        if len(attempts) >= limits.connections or left_s < timeout_s:
+            is_cut_short = True
+            break
+        clock.sleep(step.wait_s)
+        attempt = attempter.attempt(EXPERIMENTS[step.experiment], len(attempts), clock.now() - began, timeout_s)
+        attempts.append(attempt)
+        if report is not None:
+            report(attempt)
+    return diagnose(attempts, is_cut_short=is_cut_short)
+
+
+def _timeout_s(attempts: list[Attempt]) -> float:
+    """Return how long to wait: much longer than this server has ever taken, so that slow is not silent."""
+    answers = [(attempt.connect_s or 0.0) + attempt.answer_s for attempt in attempts if attempt.answer_s is not None]
+    if not any(attempt.experiment == CONTROL for attempt in attempts) or not answers:
+        return _FIRST_TIMEOUT_S
+    return min(MAX_TIMEOUT_S, max(MIN_TIMEOUT_S, 2.0 + 3.0 * max(answers)))

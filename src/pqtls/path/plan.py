@@ -1,0 +1,199 @@
+"""Which experiment comes next: pure, from the attempts so far.
+
+A healthy path takes three connections. Anything else opens the whole set, the safest first, with the control again
+after every failure: a box may punish (F40), and then nothing else that fails means anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pqtls.path.forecasts import explain
+from pqtls.path.reading import CONTROL, read_attempts
+from pqtls.path.state import find_server_state
+from pqtls.wire.codepoints import TLS13
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pqtls.path.reading import Reading
+    from pqtls.probe.model import Attempt
+
+FAST = (CONTROL, "E23", "E3")
+# Safest first: small and classical, then big and classical, then hybrid.
+FULL = (
+    *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
+    *("E5", "E6", "E7", "E7b", "E8(1000)", "E8(536)", "E10", "E12c", "E12", "E16h"),
+)
+_WITHOUT_CONTROL = ("E23", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
+_GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
+# How long to wait before the control is tried again, and again, while a penalty may last.
+_WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
+# Controls that must get through in a row after a penalty, to tell it from a control that fails by chance.
+_PROOFS = 4
+# A router that decides by chance refuses some; so many in a row are no chance any more.
+_REFUSED_CONTROLS = 7
+_SPACING_S = 0.05
+_AFTER_FAILURE_S = 0.2
+_MAX_REPEATS = 2
+_FEW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        experiment: Which experiment.
+        wait_s: Seconds to wait before it.
+    """
+
+    experiment: str
+    wait_s: float = _SPACING_S
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What was asked for.
+
+    Attributes:
+        is_full: The whole set in any case.
+        repeats: How often E5 and E1 are repeated in turn at the end, 0 for not at all.
+    """
+
+    is_full: bool = False
+    repeats: int = 0
+
+
+def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -> Step | None:
+    """Return what to do next, None when enough is known.
+
+    Args:
+        attempts: What was done so far, in order.
+        options: What was asked for.
+    """
+    options = options or PlanOptions()
+    if not attempts:
+        return Step(CONTROL, 0.0)
+    reading = read_attempts(attempts)
+    last = reading.symptoms[-1]
+    if not reading.passed(CONTROL):
+        return _without_control(reading)
+    if last.attempt.experiment == CONTROL and not last.is_ok:
+        return _wait_for_control(reading)
+    if not last.is_ok and not _is_expected(last.attempt):
+        return Step(CONTROL, _AFTER_FAILURE_S)
+    if reading.episodes and _controls_in_a_row(reading) < _PROOFS:
+        return Step(CONTROL, _AFTER_FAILURE_S)
+    for trigger, _ in reading.episodes[:1]:
+        # A penalty is one only if what set it off does so again; a control that fails by chance does not follow it.
+        if len(reading.of(trigger.attempt.experiment)) < _MAX_REPEATS:
+            return Step(trigger.attempt.experiment, _AFTER_FAILURE_S)
+    for experiment in FAST:
+        if not reading.of(experiment):
+            return Step(experiment)
+    is_clean = all(each.is_ok for each in reading.symptoms if each.attempt.experiment in FAST)
+    done = {attempt.experiment for attempt in attempts}
+    experiments = _state_experiments(attempts) if is_clean and not options.is_full else _full_set(reading, attempts)
+    missing = next((each for each in experiments if each not in done), None)
+    if missing is not None:
+        return Step(missing)
+    return _confirm(reading) or _repeat(reading, options)
+
+
+def _controls_in_a_row(reading: Reading) -> int:
+    """Return the longest row of controls that got through, one right after the other."""
+    longest = row = 0
+    for symptom in reading.symptoms:
+        row = row + 1 if symptom.is_ok and symptom.attempt.experiment == CONTROL else 0
+        longest = max(longest, row)
+    return longest
+
+
+def _is_expected(attempt: Attempt) -> bool:
+    """Tell whether this is a server's own refusal of what it may refuse: no reason for a control."""
+    from pqtls.probe.experiments import EXPERIMENTS
+
+    return EXPERIMENTS[attempt.experiment].is_declinable and attempt.ending == "alert"
+
+
+def _without_control(reading: Reading) -> Step | None:
+    controls = reading.of(CONTROL)
+    if all(each.kind == "no-connection" for each in controls):
+        return Step(CONTROL, 1.0) if len(controls) < 2 else None
+    is_refused = all(each.kind in ("reset", "closed") for each in controls)
+    if len(controls) < (_REFUSED_CONTROLS if is_refused else 2):
+        return Step(CONTROL, 0.3 if is_refused else 1.0)
+    missing = next((each for each in _WITHOUT_CONTROL if not reading.of(each)), None)
+    return None if missing is None else Step(missing, _AFTER_FAILURE_S)
+
+
+def _wait_for_control(reading: Reading) -> Step | None:
+    failed = 0
+    for symptom in reversed(reading.symptoms):
+        if symptom.attempt.experiment != CONTROL or symptom.is_ok:
+            break
+        failed += 1
+    if failed > len(_WAITS_S):
+        return None
+    return Step(CONTROL, _AFTER_FAILURE_S if reading.is_control_by_chance else _WAITS_S[failed - 1])
+
+
+def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    """Return what tells how far the server is, where the hybrid was answered with something else."""
+    newest = next(attempt for attempt in attempts if attempt.experiment == "E23" and attempt.ending == "answered")
+    if newest.version != TLS13 or find_server_state(attempts) in ("preferred", "only-by-retry"):
+        return ()
+    # With x25519 beside it, a server that prefers that asks for it (E10); alone, the hybrid is all there is (E11).
+    asked = ("E10", "E11")
+    return asked if find_server_state(attempts) == "supported" else (*asked, "E12", "E24", "E17")
+
+
+def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    """Return the whole set as far as it makes sense by now."""
+    skipped: set[str] = set()
+    if reading.failed("E4") and reading.passed("E2") and reading.passed("E2s") and reading.passed("E3"):
+        # The group, not the size: how the hybrid is cut no longer matters.
+        skipped |= {"E6", "E7", "E7b"}
+    if not reading.passed("E14") and reading.failed("E9"):
+        skipped |= {"E16h"}
+    found = [each for each in FULL if each not in skipped]
+    if reading.failed("E13"):
+        found += _GREASE_FIELDS
+    if any(each.is_ok and not each.attempt.was_retried for each in reading.of("E12c")):
+        found.append("E12d")
+    if reading.failed("E16h") and reading.passed("E5"):
+        found.append("E2(2700)")
+    if reading.failed("E10") and reading.passed("E14"):
+        found.append("E31")
+    if any(each.kind == "other-certificate" for each in reading.symptoms):
+        found.append("E17n")
+    if reading.passed("E8(1000)") and reading.failed("E5"):
+        found += ["E8(1240)", "E8(1360)"]
+    if find_server_state(attempts) == "classical":
+        found += ["E11", "E24", "E17"]
+    return tuple(found)
+
+
+def _confirm(reading: Reading) -> Step | None:
+    """Repeat what was seen once, where few things failed or nothing explains them all."""
+    failures = reading.failures
+    if not failures:
+        return None
+    names = list(dict.fromkeys(each.attempt.experiment for each in failures))
+    if len(names) > _FEW and explain(reading):
+        return None
+    for name in names:
+        if len(reading.of(name)) < _MAX_REPEATS:
+            return Step(name, _AFTER_FAILURE_S)
+    return None
+
+
+def _repeat(reading: Reading, options: PlanOptions) -> Step | None:
+    """E20: the hybrid and the control in turn, on fresh ports."""
+    for count in range(1, options.repeats + 1):
+        for name in ("E5", CONTROL):
+            if len(reading.of(name)) < count:
+                return Step(name, _AFTER_FAILURE_S)
+    return None

@@ -1,0 +1,242 @@
+"""From attempts to symptoms: what kind of failure each was, which count, and which were noise or a penalty.
+
+Nothing is named here. A timeout is read by what the kernel knew: bytes never acknowledged, a closed window, segments
+that came out of order, or mere silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.wire.codepoints import TLS13
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pqtls.probe.model import Attempt
+
+CONTROL = "E1"
+
+SymptomKind = Literal[
+    "ok",
+    "alert",
+    "reset",
+    "closed",
+    "lost",  # bytes that were never acknowledged, sent again in vain
+    "zero-window",
+    "reverse",  # the answer's first segment never came, later ones did
+    "mute",  # all acknowledged, and silence
+    "timeout",  # silence on a platform that cannot tell the four above apart
+    "bad-finish",
+    "bad-retry",
+    "malformed",
+    "other-certificate",
+    "not-tls",
+    "no-connection",
+]
+SILENT: frozenset[SymptomKind] = frozenset(("lost", "reverse", "mute", "timeout", "no-connection"))
+_BY_ENDING: dict[str, SymptomKind] = {
+    "answered": "ok",
+    "silent": "ok",
+    "retry-only": "ok",
+    "alert": "alert",
+    "reset": "reset",
+    "closed": "closed",
+    "not-tls": "not-tls",
+    "bad-finish": "bad-finish",
+    "refused": "no-connection",
+    "connect-timeout": "no-connection",
+    "unreachable": "no-connection",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """How one attempt ended, by kind.
+
+    Attributes:
+        attempt: The attempt.
+        kind: The kind.
+        acked_bytes: Bytes acknowledged of what was sent, None if not known.
+        is_after_retry: It ended so after a HelloRetryRequest.
+    """
+
+    attempt: Attempt
+    kind: SymptomKind
+    acked_bytes: int | None = None
+    is_after_retry: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        """The handshake went through."""
+        return self.kind == "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All attempts of an examination, read together.
+
+    Attributes:
+        symptoms: One for each attempt, in order.
+        counted: Those that forecasts are held against: no control under a penalty, no noise, nothing declinable.
+        episodes: Penalties: for each, the attempt that set it off and how many controls failed after it.
+        is_blocked_at_end: The last penalty had not ended.
+        noise: Silent failures of experiments that got through when repeated.
+        is_control_by_chance: The control, refused, fails at times without anything having failed before it.
+    """
+
+    symptoms: tuple[Symptom, ...]
+    counted: tuple[Symptom, ...]
+    episodes: tuple[tuple[Symptom, int], ...]
+    is_blocked_at_end: bool
+    noise: tuple[Symptom, ...]
+    is_control_by_chance: bool = False
+
+    @property
+    def failures(self) -> tuple[Symptom, ...]:
+        """Counted symptoms that are not ok."""
+        return tuple(symptom for symptom in self.counted if not symptom.is_ok)
+
+    def of(self, experiment: str) -> tuple[Symptom, ...]:
+        """Return the symptoms of an experiment, penalties left out.
+
+        Args:
+            experiment: Its id.
+        """
+        return tuple(each for each in self.symptoms if each.attempt.experiment == experiment)
+
+    def passed(self, experiment: str) -> bool:
+        """Tell whether an experiment got through at least once.
+
+        Args:
+            experiment: Its id.
+        """
+        return any(each.is_ok for each in self.of(experiment))
+
+    def failed(self, experiment: str) -> bool:
+        """Tell whether an experiment failed in a way that counts.
+
+        Args:
+            experiment: Its id.
+        """
+        return any(each.attempt.experiment == experiment for each in self.failures)
+
+
+def read_attempts(attempts: Sequence[Attempt]) -> Reading:
+    """Read attempts.
+
+    Args:
+        attempts: In order.
+    """
+    leaves = _control_leaves(attempts)
+    symptoms = tuple(_read(attempt, leaves) for attempt in attempts)
+    is_tls12 = any(a.version is not None and a.version < TLS13 for a in attempts if a.experiment == CONTROL)
+    got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
+    episodes, blocked, is_blocked = _find_episodes(symptoms)
+    is_by_chance = _fails_by_chance(symptoms)
+    if is_by_chance or any(trigger.attempt.experiment in got_through for trigger, _ in episodes):
+        # What gets through at other times sets nothing off: these controls failed by chance, and count.
+        episodes, blocked, is_blocked = (), set(), False
+    noise = tuple(
+        each
+        for index, each in enumerate(symptoms)
+        if index not in blocked and each.kind in SILENT and each.attempt.experiment in got_through
+    )
+    counted = tuple(
+        each
+        for index, each in enumerate(symptoms)
+        if index not in blocked
+        and each not in noise
+        and each.attempt.sent is not None
+        and not is_declinable(each.attempt, is_tls12=is_tls12)
+    )
+    return Reading(symptoms, counted, episodes, is_blocked, noise, is_by_chance)
+
+
+def is_declinable(attempt: Attempt, *, is_tls12: bool) -> bool:
+    """Tell whether a server may rightly refuse what was sent, so that a failure says nothing of the path.
+
+    Args:
+        attempt: The attempt.
+        is_tls12: The control was answered in TLS 1.2, though it offered TLS 1.3.
+    """
+    experiment = EXPERIMENTS[attempt.experiment]
+    needs_tls13 = experiment.hello is not None and experiment.hello.versions == (TLS13,)
+    return experiment.is_declinable or (is_tls12 and needs_tls13)
+
+
+def _control_leaves(attempts: Sequence[Attempt]) -> frozenset[str]:
+    """Return the leaf certificates of controls that fit the name; none if they do not fit it themselves."""
+    return frozenset(
+        attempt.certificate.leaf_sha256
+        for attempt in attempts
+        if attempt.experiment == CONTROL and attempt.certificate is not None and attempt.certificate.covers_name
+    )
+
+
+def _read(attempt: Attempt, leaves: frozenset[str]) -> Symptom:
+    kind = _kind(attempt)
+    certificate = attempt.certificate
+    experiment = EXPERIMENTS[attempt.experiment]
+    asks_target = experiment.hello is not None and experiment.hello.name == "target"
+    if kind == "ok" and certificate is not None and leaves and asks_target:
+        is_other = certificate.leaf_sha256 not in leaves and certificate.covers_name is False
+        kind = "other-certificate" if is_other else "ok"
+    acked = None if attempt.tcp is None else attempt.tcp.bytes_acked
+    return Symptom(attempt, kind, acked, attempt.was_retried and kind != "ok")
+
+
+def _kind(attempt: Attempt) -> SymptomKind:
+    if attempt.is_secret_swapped:
+        return "bad-finish"  # our own client got through by trying both; no other does
+    if attempt.ending == "malformed":
+        return "bad-retry" if attempt.was_retried and attempt.version is None else "malformed"
+    if attempt.ending != "timeout":
+        return _BY_ENDING[attempt.ending]
+    tcp = attempt.tcp
+    if tcp is None or tcp.bytes_acked is None:
+        return "timeout"
+    sent_bytes = sum(sent.size_bytes for sent in (attempt.sent, attempt.sent_again) if sent is not None)
+    if tcp.bytes_acked < sent_bytes:
+        is_waiting = tcp.snd_wnd == 0 or not tcp.total_retrans
+        return "zero-window" if is_waiting else "lost"
+    return "reverse" if tcp.rcv_ooopack else "mute"
+
+
+def _fails_by_chance(symptoms: tuple[Symptom, ...]) -> bool:
+    """Tell whether a control failed right after one that got through; silence may be loss, and does not count."""
+    return any(
+        before.is_ok and not after.is_ok and after.kind not in SILENT
+        for before, after in pairwise(symptoms)
+        if before.attempt.experiment == after.attempt.experiment == CONTROL
+    )
+
+
+def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, int], ...], set[int], bool]:
+    """Find the stretches in which the control, which had passed before, failed after another failure."""
+    episodes: list[tuple[Symptom, int]] = []
+    blocked: set[int] = set()
+    has_passed = False
+    trigger: Symptom | None = None
+    failed_controls: list[int] = []
+    for index, symptom in enumerate(symptoms):
+        is_control = symptom.attempt.experiment == CONTROL
+        if not is_control:
+            if not failed_controls:
+                trigger = None if symptom.is_ok else symptom
+            else:
+                blocked.add(index)
+        elif symptom.is_ok:
+            if trigger is not None and failed_controls:
+                episodes.append((trigger, len(failed_controls)))
+                blocked.update(failed_controls)
+            has_passed, trigger, failed_controls = True, None, []
+        elif has_passed and trigger is not None:
+            failed_controls.append(index)
+    if trigger is not None and failed_controls:
+        episodes.append((trigger, len(failed_controls)))
+        blocked.update(failed_controls)
+    return tuple(episodes), blocked, bool(failed_controls)

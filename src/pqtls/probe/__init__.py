@@ -1,0 +1,1 @@
+"""Send one crafted ClientHello, tell what came back: plan, run and interpret are three things."""

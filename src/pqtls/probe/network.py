@@ -1,0 +1,170 @@
+"""The network as the probe needs it: connect, send, receive, and what the kernel knows.
+
+Passed in, so that a model or a proxy can stand in for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from pqtls.probe.tcp_info import read_tcp_facts
+
+if TYPE_CHECKING:
+    from pqtls.probe.model import TcpFacts
+
+_READ_BYTES = 65_536
+
+
+class Connection(Protocol):
+    """One connection. Its calls raise `ConnectionResetError` and `BrokenPipeError` as sockets do."""
+
+    address: str
+    local_port: int
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """Send all, or raise TimeoutError.
+
+        Args:
+            data: The bytes, as one write.
+            timeout_s: How long the kernel may not take them.
+        """
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """Return what came, b"" at the end of the stream, None if nothing came in time.
+
+        Args:
+            timeout_s: How long to wait.
+        """
+
+    def tcp_facts(self) -> TcpFacts | None:
+        """Return what the kernel knows now."""
+
+    def close(self, linger_s: float) -> None:
+        """End the connection in order.
+
+        Args:
+            linger_s: How long the peer may take to end its side.
+        """
+
+    def abort(self) -> None:
+        """End the connection at once, by a reset: the peer must not be left waiting for bytes that never come."""
+
+
+class Network(Protocol):
+    """Where connections come from, and what time it is there."""
+
+    def connect(self, max_segment_bytes: int | None, timeout_s: float) -> Connection:
+        """Connect to the target.
+
+        Args:
+            max_segment_bytes: TCP_MAXSEG, None to leave it to the kernel.
+            timeout_s: How long to wait.
+
+        Raises:
+            TimeoutError: No answer.
+            ConnectionRefusedError: Nothing listens there.
+            OSError: It cannot be reached.
+        """
+
+    def now(self) -> float:
+        """Return seconds on a clock that never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass.
+
+        Args:
+            seconds: How much.
+        """
+
+
+class SocketConnection:
+    """A TCP socket.
+
+    Args:
+        connection: Connected, without TLS.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self.address = str(connection.getpeername()[0])
+        self.local_port = int(connection.getsockname()[1])
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """See `Connection`."""
+        self._socket.settimeout(timeout_s)
+        self._socket.sendall(data)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """See `Connection`."""
+        # 0 would mean "do not block"; a deadline that has passed still takes what is there.
+        self._socket.settimeout(max(timeout_s, 0.001))
+        try:
+            return self._socket.recv(_READ_BYTES)
+        except TimeoutError:
+            return None
+
+    def tcp_facts(self) -> TcpFacts | None:
+        """See `Connection`."""
+        return read_tcp_facts(self._socket)
+
+    def close(self, linger_s: float) -> None:
+        """See `Connection`."""
+        # Unread bytes at close would send a reset: what the server still says (tickets) is read first.
+        with contextlib.suppress(OSError):
+            if linger_s > 0:
+                self._socket.shutdown(socket.SHUT_WR)
+                deadline = time.monotonic() + linger_s
+                while (left_s := deadline - time.monotonic()) > 0 and self.receive(left_s):
+                    pass
+        self._socket.close()
+
+    def abort(self) -> None:
+        """See `Connection`."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+class SocketNetwork:
+    """Real sockets to one address.
+
+    Args:
+        family: AF_INET or AF_INET6.
+        address: As `socket.connect` takes it.
+    """
+
+    def __init__(self, family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+        self._family = family
+        self._address = address
+
+    def connect(self, max_segment_bytes: int | None, timeout_s: float) -> SocketConnection:
+        """See `Network`."""
+        connection = socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout_s)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if max_segment_bytes is not None and hasattr(socket, "TCP_MAXSEG"):
+                with contextlib.suppress(
+                    OSError
+                ):  # not settable everywhere: the attempt's own facts say what came of it
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, max_segment_bytes)
+            connection.connect(self._address)
+            return SocketConnection(connection)
+        except OSError as error:
+            connection.close()
+            if error.errno == errno.ETIMEDOUT:
+                raise TimeoutError(*error.args) from error
+            raise
+
+    def now(self) -> float:
+        """See `Network`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Network`."""
+        time.sleep(seconds)

@@ -1,0 +1,131 @@
+"""A diagnosis on the screen: the answer, what it rests on, what to do; then every experiment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pqtls.faults.catalogue import CATALOGUE, fault_name
+from pqtls.path.reading import read_attempts
+from pqtls.path.words import say_state
+from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.report.terminal import clean_text
+from pqtls.wire.codepoints import alert_name, version_name
+from pqtls.wire.groups import group_name
+
+if TYPE_CHECKING:
+    from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.reading import Symptom
+    from pqtls.probe.model import Attempt
+    from pqtls.report.terminal import Line
+
+_STYLES = {"healthy": "bold green", "fault": "bold red", "inconclusive": "bold yellow"}
+_MAX_VICTIMS = 4
+_ID_WIDTH = 15
+_TITLE_WIDTH = 50
+
+
+def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
+    """Return the screen.
+
+    Args:
+        found: The diagnosis.
+        target: Host and port as asked for.
+        address: IP address that was examined, "" if none was reached.
+    """
+    where = target if not address or address in target else f"{target} ({address})"
+    lines: list[Line] = [[(where, "bold"), ("  ", ""), (found.answer, _STYLES[found.verdict])]]
+    if found.verdict != "healthy" and found.server_state != "unknown":
+        lines.append(_row("server", say_state(found.server_state)))
+    for fault in found.faults:
+        confidence = f", {fault.confidence:.0%}" + (f"; {fault.detail}" if fault.detail else "")
+        lines.append(_row("fault", f"{fault.id} {fault_name(fault.id)}{confidence}"))
+        lines += [_row("hit", f"{v.what} ({v.source})") for v in CATALOGUE[fault.id].victims[:_MAX_VICTIMS]]
+    if found.also_fits:
+        lines.append(_row("also", ", ".join(f"{each} {fault_name(each)}" for each in found.also_fits)))
+    for workaround in found.workarounds:
+        proof = f"proved here by {workaround.experiment}" if workaround.proved else "not tried here"
+        lines.append(
+            [("do       ", "dim"), (f"{workaround.what} ", ""), (f"({proof})", "green" if workaround.proved else "dim")]
+        )
+    lines += [_row("cost", f"{cost.id} {fault_name(cost.id)}: {cost.detail}") for cost in found.costs]
+    lines += [
+        _row(
+            "repeat",
+            f"{each.experiment} failed {each.failed} of {each.attempts} (95 %: {each.low:.0%} to {each.high:.0%})",
+        )
+        for each in found.repetitions
+    ]
+    if found.verdict != "inconclusive":
+        lines += [_row("note", note) for note in found.notes]
+    lines.append([])
+    lines += [_render_attempt(symptom) for symptom in read_attempts(found.attempts).symptoms]
+    return [[(clean_text(text), style) for text, style in line] for line in lines]
+
+
+def _render_attempt(symptom: Symptom) -> Line:
+    attempt = symptom.attempt
+    title = EXPERIMENTS[attempt.experiment].title
+    style = "green" if symptom.is_ok else "red"
+    return [
+        (f"{attempt.experiment:<{_ID_WIDTH}}", "bold"),
+        (f"{title:<{_TITLE_WIDTH}} ", ""),
+        (f"{_describe_sent(attempt):<28} ", "dim"),
+        (describe_outcome(symptom), style),
+        (_describe_tcp(attempt), "dim"),
+    ]
+
+
+def _describe_sent(attempt: Attempt) -> str:
+    sent = attempt.sent
+    if sent is None:
+        return ""
+    segments = "+".join(str(segment.size_bytes) for segment in sent.segments())
+    records = f" in {len(sent.record_ends)} records" if len(sent.record_ends) > 1 else ""
+    return f"{segments} B{records}"
+
+
+def describe_outcome(symptom: Symptom) -> str:
+    """Return what came back, in words.
+
+    Args:
+        symptom: The attempt, read.
+    """
+    attempt = symptom.attempt
+    retry = ""
+    if attempt.was_retried:
+        retry = "retry, " if attempt.retry_group is None else f"retry for {group_name(attempt.retry_group)}, "
+    if attempt.ending == "answered":
+        chosen = version_name(attempt.version or 0) if attempt.group is None else group_name(attempt.group)
+        if attempt.is_secret_swapped:
+            return f"{retry}{chosen}, with the secrets joined in the wrong order"
+        return f"{retry}{chosen}, finished" + ("" if symptom.is_ok else ", by another server's certificate")
+    if attempt.ending == "alert":
+        return f"{retry}alert {attempt.alert} {alert_name(attempt.alert or 0)}" + _when(attempt)
+    words = {
+        "lost": f"no answer: {symptom.acked_bytes} bytes acknowledged, the rest sent again in vain",
+        "zero-window": f"no answer: the window closed after {symptom.acked_bytes} bytes",
+        "reverse": "no answer in order: later segments came, the first never did",
+        "mute": "no answer: all bytes acknowledged",
+        "timeout": "no answer",
+        "bad-retry": f"a retry that breaks the rules: {attempt.detail}",
+        "closed": "closed",
+        "reset": "reset",
+    }
+    return retry + words.get(symptom.kind, f"{attempt.ending}: {attempt.detail}".rstrip(": ")) + _when(attempt)
+
+
+def _when(attempt: Attempt) -> str:
+    return " before all was sent" if attempt.was_early else ""
+
+
+def _describe_tcp(attempt: Attempt) -> str:
+    parts = []
+    if attempt.handshake_s is not None:
+        parts.append(f"{attempt.handshake_s * 1000:.0f} ms")
+    if attempt.tcp is not None and attempt.tcp.total_retrans:
+        parts.append(f"{attempt.tcp.total_retrans} sent again")
+    return f"  {', '.join(parts)}" if parts else ""
+
+
+def _row(label: str, text: str) -> Line:
+    return [(f"{label:<9}", "dim"), (text, "")]

@@ -1,0 +1,441 @@
+"""One simulation for each class: parameters drawn where it can be seen, and the set that must come out.
+
+The expected set is computed from the parameters: what can be told apart is decided here by what reaches this end of
+the wire, not by asking the code under test.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tests.path.servers_model import (
+    ALL_HYBRIDS,
+    FFDHE4096,
+    HYBRID,
+    HYBRID_P384,
+    KYBER,
+    P256,
+    P384,
+    TLS12,
+    X448,
+    X25519,
+    ContentBox,
+    FirstFlightBox,
+    NameBox,
+    Tls,
+    TlsApp,
+    WholeRecordBox,
+    is_grease,
+)
+from tests.path.simulator import Simulator
+from tests.path.wire_model import Box, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pqtls.wire.client_hello import ClientHello
+
+ML_DSA = {0x0904, 0x0905, 0x0906}
+UNKNOWN = 0xFEFE
+
+
+@dataclass
+class Case:
+    """One drawn path.
+
+    Attributes:
+        simulator: The path.
+        expected: Ids of the faults that must be named, all of them and no other.
+        also: Ids that must be among those that fit as well.
+        triggered_by: The same of what sets a penalty off.
+        is_full: The fault shows only in the whole set.
+        state: Server state that must come out, "" for any.
+        costs: Costs that must come out.
+    """
+
+    simulator: Simulator
+    expected: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
+    triggered_by: frozenset[str] = frozenset()
+    is_full: bool = False
+    state: str = ""
+    costs: frozenset[str] = field(default_factory=frozenset)
+
+
+def draw_link(rng: random.Random, **changes: object) -> Link:
+    """An ordinary path: 2 to 80 ms, a little jitter; no loss, so that what is lost has one cause."""
+    rtt_s = rng.uniform(0.002, 0.08)
+    link = Link(rtt_s=rtt_s, jitter_s=rng.uniform(0, 0.1) * rtt_s)
+    return replace(link, **changes)  # type: ignore[arg-type]
+
+
+def draw_tls(rng: random.Random, **changes: object) -> Tls:
+    """An ordinary server, with the hybrid or without."""
+    groups: tuple[int, ...] = (X25519, P256, P384)
+    if rng.random() < 0.7:
+        groups = (HYBRID, *groups)
+    if rng.random() < 0.5:
+        groups = (*groups, X448)
+        if rng.random() < 0.3:
+            groups = (*groups, FFDHE4096)
+    tls = Tls(
+        groups=groups,
+        flight_bytes=rng.randint(700, 6000),
+        think_s=rng.uniform(0.0002, 0.02),
+        retries_for_first=rng.random() < 0.3,
+        is_trusted=rng.random() < 0.7,
+    )
+    return replace(tls, **changes)  # type: ignore[arg-type]
+
+
+def _case(
+    rng: random.Random,
+    expected: set[str],
+    *,
+    link: Link | None = None,
+    tls: Tls | None = None,
+    app: Callable[[TlsApp], None] | None = None,
+    boxes: Callable[[], list[Box]] = list,
+    also: set[str] | None = None,
+    is_full: bool = False,
+    state: str = "",
+    costs: set[str] | None = None,
+) -> Case:
+    server = tls or draw_tls(rng)
+
+    def make_app() -> TlsApp:
+        made = TlsApp(server, rng)
+        if app is not None:
+            app(made)
+        return made
+
+    simulator = Simulator(rng, link or draw_link(rng), make_app, boxes)
+    case = Case(simulator, frozenset(expected), frozenset(also or ()), state=state, costs=frozenset(costs or ()))
+    return replace(case, is_full=is_full)
+
+
+def _clamp(rng: random.Random, low: int = 600) -> int | None:
+    return rng.choice((None, rng.randint(low, 1400)))
+
+
+def read_once(rng: random.Random) -> Case:
+    """F01: one read. An alert says that it is a server's; a bare end does not."""
+    reaction = rng.choice(("alert:40", "alert:50", "alert:80", "reset", "close"))
+    wake_s = rng.uniform(0, 0.002)
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.reaction, made.wake_s = "once", reaction, wake_s
+
+    expected = {"F01"} if reaction.startswith("alert") else {"F01", "F04"}
+    return _case(rng, expected, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)))
+
+
+def impatient_router(rng: random.Random) -> Case:
+    """F04: the same at a proxy, which has no alert to send."""
+    reaction = rng.choice(("reset", "close"))
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.reaction, made.wake_s = "once", reaction, 0.0
+
+    return _case(rng, {"F01", "F04"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)))
+
+
+def default_server(rng: random.Random) -> Case:
+    """F02: one read, then the default server with its own certificate."""
+    default = draw_tls(rng, certificate="default")
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.wake_s, made.default_tls = "once", rng.uniform(0, 0.002), default
+
+    return _case(rng, {"F02"}, app=app)
+
+
+def peek_buffer(rng: random.Random) -> Case:
+    """F03: a buffer smaller than the hybrid hello."""
+    size = rng.choice((1024, 1500, rng.randint(560, 1690)))
+    reaction = rng.choice(("close", "reset", "mute", "alert:40"))
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.peek_bytes, made.reaction = "peek", size, reaction
+
+    return _case(rng, {"F03"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), also={"F20"})
+
+
+def zero_window(rng: random.Random) -> Case:
+    """F06: a receive buffer smaller than the hybrid hello, peeked into."""
+    size, peeks_again = rng.randint(600, 1650), rng.random() < 0.5
+
+    def app(made: TlsApp) -> None:
+        made.buffer_bytes, made.peeks_again = size, peeks_again
+
+    return _case(rng, {"F06"}, app=app)
+
+
+def fragment_intolerant(rng: random.Random) -> Case:
+    """F07: the first record must be the whole hello. Only the whole set tries that."""
+    reaction = rng.choice(("alert:40", "alert:50", "reset", "close", "mute"))
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.reaction = "first-record", reaction
+
+    return _case(rng, {"F07"}, app=app, is_full=True)
+
+
+def whole_record(rng: random.Random) -> Case:
+    """F08: the first segment must hold the whole first record."""
+    kill = rng.choice(("reset", "drop", "close"))
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    return _case(rng, {"F08"}, link=link, boxes=lambda: [WholeRecordBox(kill)])
+
+
+def name_in_first(rng: random.Random) -> Case:
+    """F09: the first segment must hold the name."""
+    kill = rng.choice(("reset", "drop"))
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    return _case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)])
+
+
+def forward_hole(rng: random.Random) -> Case:
+    """F13: from just above what 536-byte segments need to just below a full one."""
+    return _case(rng, {"F13"}, link=draw_link(rng, forward_hole_bytes=rng.randint(530, 1447)), also={"F15", "F19"})
+
+
+def reverse_hole(rng: random.Random) -> Case:
+    """F14: the server's first segment never comes back, always or with the hybrid's share in it only."""
+    hole = rng.randint(530, 1440)
+    if rng.random() < 0.5:
+        tls = draw_tls(rng, flight_bytes=rng.randint(hole + 1, 6000))
+    else:
+        # Without a retry of its own: then the hybrid's share comes only where it was asked for.
+        flight = rng.randint(max(300, hole - 800), hole)
+        tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=flight)
+    return _case(rng, {"F14"}, link=draw_link(rng, reverse_hole_bytes=hole), tls=tls, also={"F15", "F19"})
+
+
+def unknown_group(rng: random.Random) -> Case:
+    """F22: aborts on what it does not know, in the list or among the shares; the hybrid is unknown to it."""
+    in_shares = rng.random() < 0.5
+    known = {X25519, P256, P384} | ({X448} if rng.random() < 0.5 else set())
+
+    def refuses(hello: ClientHello) -> bool:
+        shares = [share.group for share in hello.key_shares or ()]
+        return bool(set(shares if in_shares else hello.supported_groups) - known)
+
+    refusal = rng.choice(("alert:40", "alert:47", "alert:80", "reset", "close", "mute"))
+    groups = tuple(group for group in (X25519, P256, P384, X448) if group in known)
+    return _case(
+        rng, {"F22"}, tls=draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
+    )
+
+
+def blocked_number(rng: random.Random) -> Case:
+    """F23: acts on 0x11EC alone, wherever it stands or among the shares only."""
+    in_shares = rng.random() < 0.5
+    kill = rng.choice(("reset", "drop", "close", "alert:47", "alert:40"))
+
+    def dislikes(hello: ClientHello) -> bool:
+        shares = [share.group for share in hello.key_shares or ()]
+        return HYBRID in (shares if in_shares else hello.supported_groups)
+
+    # A server that has the halves in the wrong order refuses the share with illegal_parameter too.
+    expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
+    return _case(rng, expected, boxes=lambda: [ContentBox(kill, dislikes)])
+
+
+def ml_dsa(rng: random.Random) -> Case:
+    """F24: ML-DSA in either extension."""
+    extension = rng.choice((13, 50))
+    kill = rng.choice(("reset", "drop", "close", "alert:40"))
+
+    def dislikes(hello: ClientHello) -> bool:
+        data = next((each.data for each in hello.extensions or () if each.extension_type == extension), b"")
+        codes = {int.from_bytes(data[index : index + 2], "big") for index in range(2, len(data), 2)}
+        return bool(codes & ML_DSA)
+
+    return _case(rng, {"F24"}, boxes=lambda: [ContentBox(kill, dislikes)])
+
+
+def grease(rng: random.Random) -> Case:
+    """F25: GREASE in some field or fields."""
+    looks: dict[str, Callable[[ClientHello], Iterable[int]]] = {
+        "ciphers": lambda hello: hello.cipher_suites,
+        "groups": lambda hello: hello.supported_groups,
+        "extensions": lambda hello: [each.extension_type for each in hello.extensions or ()],
+        "versions": lambda hello: hello.supported_versions,
+        "signatures": lambda hello: hello.signature_algorithms,
+    }
+    fields = rng.sample(sorted(looks), rng.randint(1, 5))
+
+    def refuses(hello: ClientHello) -> bool:
+        return any(is_grease(code) for name in fields for code in looks[name](hello))
+
+    refusal = rng.choice(("alert:40", "alert:47", "alert:50", "reset", "close", "mute"))
+    return _case(rng, {"F25"}, tls=draw_tls(rng, refuses=refuses, refusal=refusal))
+
+
+def two_shares(rng: random.Random) -> Case:
+    """F26: two shares of any kind, or two hybrid ones, which only the whole set sends."""
+    only_hybrid = rng.random() < 0.4
+
+    def refuses(hello: ClientHello) -> bool:
+        shares = [share.group for share in hello.key_shares or ()]
+        return len([each for each in shares if each in ALL_HYBRIDS or not only_hybrid]) > 1
+
+    refusal = rng.choice(("alert:40", "reset", "close"))
+    return _case(rng, {"F26"}, tls=draw_tls(rng, refuses=refuses, refusal=refusal), is_full=only_hybrid)
+
+
+def broken_retry(rng: random.Random) -> Case:
+    """F27: fails at or after its own retry, which only the whole set provokes for certain."""
+    fault = rng.choice(("close", "alert:40", "alert:47", "reset", "no-echo", "no-retry"))
+    return _case(rng, {"F27"}, tls=draw_tls(rng, retry_fault=fault), is_full=True)
+
+
+def wrong_order(rng: random.Random) -> Case:
+    """F31: halves of the share, or of the secret, in the wrong order; or a secret that is simply another."""
+    fault = rng.choice(("swapped-share", "swapped-secret", "garbage"))
+    tls = draw_tls(rng, groups=(HYBRID, X25519, P256, P384), hybrid_fault=fault)
+    return _case(rng, {"F31"}, tls=tls, also={"F37"} if fault == "garbage" else set())
+
+
+def inspected(rng: random.Random) -> Case:
+    """F35: a box that makes certificates to order and knows classical groups only."""
+    tls = draw_tls(rng, groups=(X25519, P256, P384), mints=True, issuer="CN=Some Gateway CA", is_trusted=False)
+    return _case(rng, {"F35"}, tls=replace(tls, retries_for_first=False))
+
+
+def penalty(rng: random.Random) -> Case:
+    """F40: a box that kills, and blocks the client for some seconds after it."""
+    inner = rng.choice(("F08", "F23"))
+    block_s = rng.uniform(3.0, 18.0)
+    block_kind = rng.choice(("reset", "drop"))
+    case = _case(rng, {"F40"})
+    simulator = case.simulator
+
+    def dislikes(hello: ClientHello) -> bool:
+        return HYBRID in hello.supported_groups
+
+    def make_boxes() -> list[Box]:
+        box: FirstFlightBox = WholeRecordBox("reset") if inner == "F08" else ContentBox("reset", dislikes)
+
+        def block() -> None:
+            simulator.blocked_until_s = simulator.clock_s + block_s
+
+        box.on_kill = block  # type: ignore[method-assign]
+        return [box]
+
+    simulator.make_boxes = make_boxes
+    simulator.block_kind = block_kind
+    return replace(case, triggered_by=frozenset((inner,)))
+
+
+FAULTS: dict[str, Callable[[random.Random], Case]] = {
+    "F01": read_once,
+    "F02": default_server,
+    "F03": peek_buffer,
+    "F04": impatient_router,
+    "F06": zero_window,
+    "F07": fragment_intolerant,
+    "F08": whole_record,
+    "F09": name_in_first,
+    "F13": forward_hole,
+    "F14": reverse_hole,
+    "F22": unknown_group,
+    "F23": blocked_number,
+    "F24": ml_dsa,
+    "F25": grease,
+    "F26": two_shares,
+    "F27": broken_retry,
+    "F31": wrong_order,
+    "F35": inspected,
+    "F40": penalty,
+}
+
+
+# Healthy, but different: never a fault.
+
+
+def low_mtu(rng: random.Random) -> Case:
+    link = draw_link(rng, honest_bytes=rng.choice((1428, 1368, 1348, 1228, rng.randint(900, 1440))))
+    return _case(rng, set(), link=link, costs={"F16"})
+
+
+def clamped(rng: random.Random) -> Case:
+    return _case(rng, set(), link=draw_link(rng, clamp_bytes=rng.randint(536, 1400)), costs={"F17"})
+
+
+def small_window(rng: random.Random) -> Case:
+    return _case(rng, set(), link=draw_link(rng, window_bytes=rng.randint(300, 1200)), costs={"F18"})
+
+
+def draft(rng: random.Random) -> Case:
+    return _case(rng, set(), tls=draw_tls(rng, groups=(KYBER, X25519, P256), retries_for_first=False), state="draft")
+
+
+def classical(rng: random.Random) -> Case:
+    tls = draw_tls(rng, groups=(X25519, P256, P384))
+    return _case(rng, set(), tls=tls, state="classical", also=set() if tls.is_trusted else {"F35"})
+
+
+def prefers_classical(rng: random.Random) -> Case:
+    tls = draw_tls(rng, groups=(X25519, HYBRID, P256), retries_for_first=False)
+    return _case(rng, set(), tls=tls, state="supported")
+
+
+def hybrid_only(rng: random.Random) -> Case:
+    return _case(rng, set(), tls=draw_tls(rng, groups=(HYBRID,)), state="preferred")
+
+
+def tls12(rng: random.Random) -> Case:
+    return _case(rng, set(), tls=draw_tls(rng, max_version=TLS12), state="tls12")
+
+
+def big_flight(rng: random.Random) -> Case:
+    tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=rng.randint(15_500, 30_000))
+    return _case(rng, set(), tls=tls, link=draw_link(rng, jitter_s=0.0), costs={"F45"}, state="preferred")
+
+
+def asks_again(rng: random.Random) -> Case:
+    tls = draw_tls(rng, groups=(HYBRID_P384, X25519, P256), retries_for_first=True)
+    return _case(rng, set(), tls=tls, costs={"F46"}, state="only-by-retry")
+
+
+def rough(rng: random.Random) -> Case:
+    """Far, lossy, shuffled; a slow server of any kind; any of the above at once."""
+    link = Link(
+        rtt_s=rng.uniform(0.001, 0.2),
+        jitter_s=rng.uniform(0, 0.02),
+        loss=rng.choice((0.0, rng.uniform(0, 0.03))),
+        reorder=rng.choice((0.0, rng.uniform(0, 0.2))),
+        clamp_bytes=_clamp(rng),
+        window_bytes=rng.choice((64_240, 64_240, rng.randint(300, 4000))),
+        honest_bytes=rng.choice((None, None, rng.randint(900, 1440))),
+    )
+    groups = rng.choice(((HYBRID, X25519, P256), (X25519, P256), (X25519, HYBRID), (KYBER, X25519), (P384, X25519)))
+    tls = draw_tls(
+        rng,
+        groups=groups,
+        think_s=rng.choice((0.001, rng.uniform(0, 2.5))),
+        max_version=rng.choice((0x0304, 0x0304, TLS12)),
+        flight_bytes=rng.randint(600, 30_000),
+    )
+    case = _case(rng, set(), link=link, tls=tls)
+    case.simulator.has_tcp_facts = rng.random() < 0.8
+    return replace(case, is_full=rng.random() < 0.2)
+
+
+HEALTHY: dict[str, Callable[[random.Random], Case]] = {
+    "F16": low_mtu,
+    "F17": clamped,
+    "F18": small_window,
+    "F30": draft,
+    "F33-classical": classical,
+    "F33-supported": prefers_classical,
+    "F29": hybrid_only,
+    "F34": tls12,
+    "F45": big_flight,
+    "F46": asks_again,
+    "rough": rough,
+}

@@ -1,0 +1,70 @@
+"""Run the model: `python -m tests.path.model_runs 1000 2000` prints the table of docs/path.md."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from pqtls.path.examine import examine
+from pqtls.path.plan import PlanOptions
+from tests.path.faulty_paths import FAULTS, HEALTHY
+
+if TYPE_CHECKING:
+    from pqtls.path.diagnosis import Diagnosis
+    from tests.path.faulty_paths import Case
+
+
+def run_case(name: str, seed: int) -> tuple[Case, Diagnosis, str]:
+    """Return the case, its diagnosis, and what is wrong with it ("" if nothing)."""
+    rng = random.Random(f"{name} {seed}")  # noqa: S311 - a model, seeded
+    case = (FAULTS | HEALTHY)[name](rng)
+    found = examine(case.simulator, case.simulator, PlanOptions(is_full=case.is_full))
+    return case, found, check(case, found)
+
+
+def check(case: Case, found: Diagnosis) -> str:
+    if found.fault_ids != case.expected:
+        return f"faults {sorted(found.fault_ids)} in place of {sorted(case.expected)} ({found.verdict}: {found.notes})"
+    if not case.expected and found.verdict != "healthy":
+        return f"{found.verdict} in place of healthy: {found.notes} {found.also_fits}"
+    if not case.also <= set(found.also_fits):
+        return f"also fits {found.also_fits}, without {sorted(case.also - set(found.also_fits))}"
+    if not case.triggered_by <= set(found.triggered_by):
+        return f"triggered by {found.triggered_by} in place of {sorted(case.triggered_by)}"
+    if case.state and found.server_state != case.state:
+        return f"server state {found.server_state} in place of {case.state}"
+    costs = {cost.id for cost in found.costs}
+    return "" if case.costs <= costs else f"costs {sorted(costs)} without {sorted(case.costs - costs)}"
+
+
+def main() -> int:
+    """Print a table of all classes; return 1 if one run is wrong."""
+    runs, healthy_runs = int(sys.argv[1]), int(sys.argv[2])
+    only = sys.argv[3:]
+    wrong_total = 0
+    print("| class | runs | right | connections, median and most |\n|---|---|---|---|")
+    for name in [*FAULTS, *HEALTHY]:
+        if only and name not in only:
+            continue
+        count = healthy_runs if name in HEALTHY else runs
+        began = time.monotonic()
+        wrong, connections = [], []
+        for seed in range(count):
+            _, found, problem = run_case(name, seed)
+            connections.append(len(found.attempts))
+            if problem:
+                wrong.append((seed, problem))
+        connections.sort()
+        median = connections[len(connections) // 2]
+        print(f"| {name} | {count} | {count - len(wrong)} | {median}, {connections[-1]} |", flush=True)
+        for seed, problem in wrong[:3]:
+            print(f"    seed {seed}: {problem}", file=sys.stderr)
+        print(f"    {name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
+        wrong_total += len(wrong)
+    return 1 if wrong_total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Servers and boxes for the model: each acts on bytes as it sees them, none knows what is being tested."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pqtls.wire.client_hello import ClientHello
+from pqtls.wire.groups import GROUPS
+from tests.path.wire_model import App, Box
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+X25519, P256, P384, X448, FFDHE4096 = 0x1D, 0x17, 0x18, 0x1E, 0x102
+HYBRID, HYBRID_P256, HYBRID_P384, KYBER = 0x11EC, 0x11EB, 0x11ED, 0x6399
+TLS13, TLS12 = 0x0304, 0x0303
+ALL_HYBRIDS = (HYBRID, HYBRID_P256, HYBRID_P384)
+
+
+def read_hello(stream: bytes) -> tuple[ClientHello, int, int] | None:
+    """Return a whole hello, the size of its first record and its whole size; None while it is not all there."""
+    message = b""
+    position = first = 0
+    while position + 5 <= len(stream):
+        size = int.from_bytes(stream[position + 3 : position + 5], "big")
+        if position + 5 + size > len(stream):
+            return None
+        message += stream[position + 5 : position + 5 + size]
+        position += 5 + size
+        first = first or position
+        if len(message) >= 4 and len(message) >= 4 + int.from_bytes(message[1:4], "big"):
+            return ClientHello.parse(message[4:]), first, position
+    return None
+
+
+def is_grease(code: int) -> bool:
+    return code & 0x0F0F == 0x0A0A
+
+
+@dataclass
+class Tls:
+    """What a TLS server is able to, and what it gets wrong."""
+
+    groups: tuple[int, ...] = (HYBRID, X25519, P256, P384)
+    prefers_listed: bool = True  # its own order decides among the shares; it never retries where a share fits
+    retries_for_first: bool = False  # asks for its first choice if the client names it, share or not
+    max_version: int = TLS13
+    certificate: str = "leaf"
+    issuer: str = "CN=Private"
+    is_trusted: bool = False
+    mints: bool = False
+    flight_bytes: int = 2500
+    think_s: float = 0.001
+    refuses: Callable[[ClientHello], bool] | None = None
+    refusal: str = "alert:40"  # or "reset", "close", "mute"
+    retry_fault: str = ""  # "close", "alert:N", "no-echo", "no-retry"
+    hybrid_fault: str = ""  # "swapped-share", "swapped-secret", "garbage"
+
+
+@dataclass
+class TlsApp(App):
+    """Reads until a hello is complete, then answers it."""
+
+    tls: Tls
+    rng: random.Random
+    default_tls: Tls | None = None
+    markers: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
+    buffer_bytes: int | None = None
+    reading: str = "complete"  # "once", "peek", "window", "first-record"
+    reaction: str = "close"
+    peek_bytes: int = 1024
+    wake_s: float = 0.0005
+    _first_end: int | None = None
+    peeks_again: bool = False
+    _is_woken: bool = False
+    _has_answered: bool = False
+    _has_retried: bool = False
+
+    def on_readable(self) -> None:
+        if self._has_retried and not self.peeks_again:
+            self.wire.consumed = self.wire.server_bytes
+        if self.reading == "once" and not self._has_retried:
+            if not self._is_woken:
+                self._is_woken = True
+                self.wire.at(self.wake_s, self._read_once)
+            return
+        if self.reading == "peek" and not self._has_retried:
+            self._peek()
+            return
+        if self.reading == "first-record" and not self._has_retried and self._take_first_record():
+            return
+        self._try()
+
+    def _stream(self) -> bytes:
+        start = self._first_end or 0
+        data = bytes(self.wire.client_bytes[start : self.wire.server_bytes])
+        return data[6:] if data.startswith(b"\x14\x03\x03\x00\x01\x01") else data
+
+    def _read_once(self) -> None:
+        if read_hello(self._stream()) is None:
+            self._react()
+        else:
+            self._try()
+
+    def _peek(self) -> None:
+        data = self._stream()[: self.peek_bytes]
+        if read_hello(data) is not None:
+            self._try()
+        elif len(data) >= self.peek_bytes:
+            self._react()
+
+    def _take_first_record(self) -> bool:
+        data = self._stream()
+        if len(data) < 9 or len(data) < 5 + int.from_bytes(data[3:5], "big"):
+            return False
+        if 4 + int.from_bytes(data[6:9], "big") <= int.from_bytes(data[3:5], "big"):
+            return False
+        if not self._has_answered:
+            self._has_answered = True
+            self._react()
+        return True
+
+    def _react(self) -> None:
+        if self.default_tls is not None:
+            self.tls = self.default_tls
+            self.reading = "complete"
+            self._try()
+        elif self.reaction != "mute":
+            self.wire.server_end(self.reaction)
+
+    def _try(self) -> None:
+        if self._has_answered:
+            return
+        found = read_hello(self._stream())
+        if found is None:
+            return
+        self._has_answered = True
+        self.wire.consumed = self.wire.server_bytes
+        self.wire.at(self.tls.think_s, self._answer, found[0])
+
+    def _mark(self, size_bytes: int, kind: str, **facts: Any) -> None:
+        self.markers.append((self.wire.server_write(size_bytes), kind, facts))
+
+    def _refuse(self) -> None:
+        if self.tls.refusal != "mute":
+            self.wire.server_end(self.tls.refusal)
+
+    def _answer(self, hello: ClientHello) -> None:
+        tls = self.tls
+        if tls.refuses is not None and tls.refuses(hello):
+            self._refuse()
+            return
+        name = hello.server_name
+        certificate = {
+            "leaf": f"made for {name}" if tls.mints else tls.certificate,
+            "covers": None if name is None else tls.mints or (name == "server.example") == (tls.certificate == "leaf"),
+            "issuer": tls.issuer,
+            "trusted": tls.is_trusted,
+        }
+        if TLS13 not in hello.supported_versions or tls.max_version < TLS13:
+            if TLS12 not in (hello.supported_versions or (TLS12,)):
+                self.wire.server_end("alert:70")
+                return
+            self._mark(tls.flight_bytes, "flight", version=TLS12, group=None, certificate=certificate)
+            return
+        self._choose(hello, certificate)
+
+    def _choose(self, hello: ClientHello, certificate: dict[str, Any]) -> None:
+        tls = self.tls
+        named = [group for group in tls.groups if group in hello.supported_groups]
+        shared = [share.group for share in hello.key_shares or ()]
+        if not named:
+            self.wire.server_end("alert:40")
+            return
+        order = tls.groups if tls.prefers_listed else shared
+        fitting = [group for group in order if group in shared and group in named]
+        wants = named[0] if tls.retries_for_first and named[0] not in shared else None
+        if fitting and wants is None:
+            self._finish(hello, fitting[0], certificate)
+        elif self._has_retried:
+            self.wire.server_end("alert:47")
+        else:
+            self._retry(wants or named[0])
+
+    def _retry(self, group: int) -> None:
+        fault = self.tls.retry_fault
+        if fault == "no-retry":
+            self.wire.server_end("alert:40")
+            return
+        self._has_retried = True
+        self._has_answered = bool(fault)
+        self._first_end = self.wire.server_bytes
+        self._mark(99, "retry", group=group, is_broken=fault == "no-echo")
+        if fault and fault != "no-echo":
+            self.wire.at(self.wire.link.rtt_s * 1.2 + 0.001, self.wire.server_end, fault)
+
+    def _finish(self, hello: ClientHello, group: int, certificate: dict[str, Any]) -> None:
+        size = self.tls.flight_bytes + (GROUPS[group].server_share_bytes or 0)
+        facts: dict[str, Any] = {"version": TLS13, "group": group, "certificate": certificate}
+        if group == HYBRID and self.tls.hybrid_fault:
+            share = next(each.key_exchange for each in hello.key_shares or () if each.group == HYBRID)
+            # The model's keys say of themselves in which order they are.
+            if self.tls.hybrid_fault == "swapped-share":
+                if share[:1] != b"S":
+                    self.wire.server_end("alert:47")
+                    return
+            else:
+                facts["bad"] = self.tls.hybrid_fault
+        self._mark(size, "flight", **facts)
+
+
+class FirstFlightBox(Box):
+    """Looks at the client's first bytes and may kill the connection; then everything of it is dropped."""
+
+    def __init__(self, kill: str) -> None:
+        self.kill = kill
+        self.is_killed = False
+        self.is_passed = False
+
+    def on_segment(self, offset: int, payload: bytes) -> str:
+        if self.is_killed:
+            return "drop"
+        if self.is_passed:
+            return "pass"
+        if not self.dislikes(offset, payload):
+            return "pass"
+        self.is_killed = True
+        self.on_kill()
+        return self.kill
+
+    def on_kill(self) -> None:
+        """Be told of a kill."""
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        raise NotImplementedError
+
+
+class WholeRecordBox(FirstFlightBox):
+    """The first packet of data must hold the whole first record."""
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        if offset:
+            return False
+        self.is_passed = len(payload) >= 5 and 5 + int.from_bytes(payload[3:5], "big") <= len(payload)
+        return not self.is_passed
+
+
+class NameBox(FirstFlightBox):
+    """The first packet of data must hold the server name."""
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        if offset:
+            return False
+        self.is_passed = b".example" in payload or b".invalid" in payload
+        return not self.is_passed
+
+
+class ContentBox(FirstFlightBox):
+    """Puts the hello together, then judges what is in it."""
+
+    def __init__(self, kill: str, dislikes: Callable[[ClientHello], bool]) -> None:
+        super().__init__(kill)
+        self._dislikes = dislikes
+        self._parts: dict[int, bytes] = {}
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        self._parts[offset] = payload
+        stream = b""
+        for start in sorted(self._parts):
+            if start > len(stream):
+                break
+            stream = stream[:start] + self._parts[start]
+        found = read_hello(stream)
+        if found is None:
+            return False
+        self.is_passed = not self._dislikes(found[0])
+        return not self.is_passed

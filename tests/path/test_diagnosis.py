@@ -1,0 +1,136 @@
+"""Readings, forecasts and answers on attempts made by hand, where the model would hide the one thing looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pqtls.faults.catalogue import CATALOGUE, UNTOLD, fault_name
+from pqtls.path.diagnose import diagnose, wilson
+from pqtls.path.plan import PlanOptions, next_step
+from pqtls.path.reading import read_attempts
+from pqtls.path.target import parse_target
+from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.probe.model import Attempt, CertificateFacts, Ending, Sent, TcpFacts
+from pqtls.report.path import render_diagnosis
+
+SENT = Sent(1700, (1700,), 0.0, (1700,), 109, 123, (0x11EC, 0x1D), (0x11EC, 0x1D), mss_bytes=1448)
+
+
+def attempt(experiment: str, ending: Ending, tcp: TcpFacts | None = None, **changes: object) -> Attempt:
+    made = Attempt(experiment, 0, 0.0, ending, sent=SENT, version=0x0304, group=0x1D, tcp=tcp)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tcp", "kind"),
+    [
+        (None, "timeout"),
+        (TcpFacts(), "timeout"),
+        (TcpFacts(bytes_acked=0, total_retrans=3, snd_wnd=64240), "lost"),
+        (TcpFacts(bytes_acked=1448, total_retrans=3, snd_wnd=0), "zero-window"),
+        (TcpFacts(bytes_acked=1448, total_retrans=0, snd_wnd=100), "zero-window"),
+        (TcpFacts(bytes_acked=1700, rcv_ooopack=2), "reverse"),
+        (TcpFacts(bytes_acked=1700, rcv_ooopack=0), "mute"),
+    ],
+)
+def test_a_timeout_is_read_by_what_the_kernel_knew(tcp: TcpFacts | None, kind: str) -> None:
+    assert read_attempts([attempt("E5", "timeout", tcp)]).symptoms[0].kind == kind
+
+
+def test_one_failure_names_nothing() -> None:
+    """All else passed; a reset seen once is no class of fault."""
+    attempts = [attempt("E1", "answered"), attempt("E5", "reset"), attempt("E1", "answered")]
+    found = diagnose(attempts)
+    assert (found.verdict, found.faults) == ("inconclusive", ())
+
+
+def test_silence_that_does_not_come_again_is_loss() -> None:
+    lost = TcpFacts(bytes_acked=0, total_retrans=4, snd_wnd=64240)
+    attempts = [attempt("E1", "answered"), attempt("E5", "timeout", lost), attempt("E1", "answered")]
+    found = diagnose([*attempts, attempt("E5", "answered")])
+    assert found.verdict == "healthy"
+    assert any("loss" in note for note in found.notes)
+
+
+def test_no_connection_is_inconclusive_and_never_a_fault() -> None:
+    found = diagnose([attempt("E1", "refused", sent=None), attempt("E1", "connect-timeout", sent=None)])
+    assert found.verdict == "inconclusive"
+    assert diagnose([]).verdict == "inconclusive"
+
+
+def test_a_downgrade_sentinel_is_told() -> None:
+    tampered = attempt("E1", "answered", version=0x0303, group=None, has_downgrade_sentinel=True)
+    found = diagnose([tampered, replace(tampered, experiment="E23"), replace(tampered, experiment="E3")])
+    assert (found.verdict, found.also_fits) == ("inconclusive", ("F36",))
+
+
+def test_another_certificate_is_no_success() -> None:
+    right = CertificateFacts("aa", "CN=a", "CN=ca", ("a",), covers_name=True)
+    wrong = replace(right, leaf_sha256="bb", covers_name=False)
+    renewed = replace(right, leaf_sha256="cc")
+    attempts = [attempt("E1", "answered", certificate=right), attempt("E3", "answered", certificate=wrong)]
+    attempts.append(attempt("E5", "answered", certificate=renewed))
+    kinds = [symptom.kind for symptom in read_attempts(attempts).symptoms]
+    assert kinds == ["ok", "other-certificate", "ok"], "a second certificate for the same name is a pool's"
+
+
+def test_the_plan_starts_with_the_control_and_ends() -> None:
+    first = next_step([])
+    assert first is not None
+    assert first.experiment == "E1"
+    attempts: list[Attempt] = []
+    while (step := next_step(attempts, PlanOptions(is_full=True))) is not None:
+        attempts.append(attempt(step.experiment, "answered", group=0x11EC))
+        assert len(attempts) < 60
+    assert {"E12", "E7d"} <= {each.experiment for each in attempts}
+
+
+def test_wilson() -> None:
+    low, high = wilson(0, 10)
+    assert low == 0
+    assert high == pytest.approx(0.2775, abs=1e-3)
+    assert wilson(10, 10)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("a.example", "a.example", 443),
+        ("a.example:8443", "a.example", 8443),
+        ("[::1]:444", "::1", 444),
+        ("::1", "::1", 443),
+    ],
+)
+def test_targets(text: str, host: str, port: int) -> None:
+    target = parse_target(text)
+    assert (target.host, target.port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", "a:0", "a:70000", "https://a", "a/b", "a b", "[::1", "a:b"])
+def test_no_targets(text: str) -> None:
+    with pytest.raises(Exception, match="HOST"):
+        parse_target(text)
+
+
+def test_the_catalogue_is_whole() -> None:
+    """Names are unique; what an entry refers to exists; every fault says who was hit and what to do."""
+    names = [fault.name for fault in CATALOGUE.values()] + list(UNTOLD.values())
+    assert len(set(names)) == len(names)
+    assert not set(UNTOLD) & set(CATALOGUE)
+    for fault in CATALOGUE.values():
+        assert all(fault_name(other) for other in fault.confused_with)
+        for remedy in fault.remedies:
+            assert set(remedy.proved_by) <= set(EXPERIMENTS)
+        if fault.kind == "fault":
+            assert fault.victims, fault.id
+            assert fault.remedies, fault.id
+
+
+def test_text_from_the_network_cannot_steer_the_terminal() -> None:
+    evil = CertificateFacts("aa", "CN=a", "CN=\x1b[2J\nevil", (), covers_name=True, is_trusted=False)
+    classical = attempt("E10", "answered", was_retried=True, retry_group=0x1D, sent=replace(SENT, shares=(0x11EC,)))
+    found = diagnose([attempt("E1", "answered", certificate=evil), classical])
+    lines = render_diagnosis(found, "host:443", "192.0.2.1")
+    assert not any("\x1b" in text or "\n" in text for line in lines for text, _ in line)

@@ -1,0 +1,276 @@
+"""Real handshakes over real sockets: healthy servers come out healthy, faulty ones by their name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pqtls.cli import run_app
+from pqtls.path.diagnosis import Diagnosis
+from pqtls.path.examine import examine
+from pqtls.path.plan import PlanOptions
+from pqtls.probe.model import HYBRID
+from pqtls.probe.network import SocketNetwork
+from pqtls.probe.run import Prober
+from tests.path import real_servers as real
+from tests.schemas import validate
+
+KNOWN = {0x1D, 0x17, 0x18, 0x19, 0x1E, *range(0x100, 0x105)}
+
+
+class FastNetwork(SocketNetwork):
+    """Real sockets; the spacing between connections, which only a punishing box needs, is cut short."""
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))
+
+
+def look(port: int, *, is_full: bool = False, name: str | None = real.NAME) -> Diagnosis:
+    network = FastNetwork(socket.AF_INET, ("127.0.0.1", port))
+    found = examine(Prober(network, name), network, PlanOptions(is_full=is_full))
+    validate(found.to_json(f"127.0.0.1:{port}", "127.0.0.1"))
+    return found
+
+
+def test_a_healthy_path_takes_three_connections(hybrid_port: int) -> None:
+    began = time.monotonic()
+    found = look(hybrid_port)
+    assert (found.verdict, found.server_state, found.faults) == ("healthy", "preferred", ())
+    assert [attempt.experiment for attempt in found.attempts] == ["E1", "E23", "E3"]
+    assert found.attempts[1].group == HYBRID
+    assert time.monotonic() - began < 1.5
+
+
+def test_every_experiment_gets_through_to_a_healthy_server(hybrid_port: int) -> None:
+    found = look(hybrid_port, is_full=True)
+    assert (found.verdict, found.server_state) == ("healthy", "preferred")
+    assert {attempt.ending for attempt in found.attempts} == {"answered"}
+    retried = {attempt.experiment for attempt in found.attempts if attempt.was_retried}
+    assert {"E12", "E12c"} <= retried
+
+
+def test_a_classical_server_is_a_state_and_no_fault(classical_port: int) -> None:
+    found = look(classical_port)
+    assert (found.verdict, found.server_state, found.faults) == ("healthy", "classical", ())
+    assert found.also_fits == ("F35",), "nobody trusts its certificate: an inspecting box would look the same"
+
+
+@pytest.mark.parametrize(
+    ("groups", "state"),
+    [
+        ("x25519/X25519MLKEM768", "supported"),
+        ("SecP384r1MLKEM1024/x25519", "only-by-retry"),
+        ("X25519MLKEM768", "preferred"),
+    ],
+)
+def test_server_states(groups: str, state: str, pem: Path, hybrid_environment: dict[str, str]) -> None:
+    with real.run_server(pem, hybrid_environment, groups) as port:
+        found = look(port)
+    assert (found.verdict, found.server_state, found.faults) == ("healthy", state, ())
+
+
+def test_a_tls12_server_is_a_state_and_no_fault(pem: Path, hybrid_environment: dict[str, str]) -> None:
+    with real.run_server(pem, hybrid_environment, is_tls12=True) as port:
+        assert (look(port).server_state, look(port, is_full=True).verdict) == ("tls12", "healthy")
+
+
+def has_unknown_group(hello: Any) -> bool:
+    return bool(set(hello.supported_groups) - KNOWN)
+
+
+FAULTY: list[tuple[str, set[str], Callable[[socket.socket], bytes | None], bool]] = [
+    ("read once, then decode_error", {"F01"}, real.read_once, False),
+    ("a buffer of 1024 bytes", {"F03"}, real.peek_into(1024), False),
+    ("a buffer of 1500 bytes", {"F03"}, real.peek_into(1500), False),
+    ("the first record only", {"F07"}, real.first_record_only, True),
+    ("aborts on unknown groups", {"F22"}, real.refuse(has_unknown_group, real.ALERT_47), False),
+    (
+        "blocks 0x11EC",
+        {"F23"},
+        real.refuse(lambda hello: HYBRID in hello.supported_groups, real.ALERT_40),
+        False,
+    ),
+    (
+        "resets on ML-DSA",
+        {"F24"},
+        real.refuse(lambda hello: 0x0905 in hello.signature_algorithms, b""),
+        False,
+    ),
+    (
+        "aborts on GREASE versions",
+        {"F25"},
+        real.refuse(lambda hello: any(code & 0x0F0F == 0x0A0A for code in hello.supported_versions), real.ALERT_40),
+        False,
+    ),
+    (
+        "takes one share",
+        {"F26"},
+        real.refuse(lambda hello: len(hello.key_shares or ()) > 1, real.ALERT_40),
+        False,
+    ),
+    ("closes after its retry", {"F27"}, real.retry_then_close, True),
+]
+
+
+@pytest.mark.parametrize(("what", "expected", "judge", "is_full"), FAULTY, ids=[each[0] for each in FAULTY])
+def test_faulty_servers(
+    what: str,
+    expected: set[str],
+    judge: Callable[[socket.socket], bytes | None],
+    is_full: bool,
+    hybrid_port: int,
+    classical_port: int,
+) -> None:
+    # Who asks for x25519 in a retry is a classical server.
+    with real.Proxy(classical_port if judge is real.retry_then_close else hybrid_port, judge) as proxy:
+        found = look(proxy.port, is_full=is_full)
+    assert found.fault_ids == expected, found.answer
+    assert found.verdict == "fault"
+    assert all(workaround.experiment for workaround in found.workarounds if workaround.proved)
+
+
+def test_a_proxy_that_does_it_right_is_healthy(hybrid_port: int) -> None:
+    """The negative control of all of the above: the same proxy, reading to the end."""
+    with real.Proxy(hybrid_port, real.read_whole) as proxy:
+        assert look(proxy.port, is_full=True).verdict == "healthy"
+
+
+def test_an_inspecting_box_is_told_by_a_certificate_made_to_order() -> None:
+    with real.run_minting_server() as port:
+        found = look(port)
+    assert found.fault_ids == {"F35"}
+    assert "Some Gateway CA" in found.faults[0].detail
+
+
+def test_nothing_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    found = look(port)
+    assert (found.verdict, found.attempts[0].ending) == ("inconclusive", "refused")
+
+
+def test_a_server_that_speaks_first_is_no_tls() -> None:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+        connection.recv(100)
+
+    with real.Proxy(0, greet) as proxy:
+        found = look(proxy.port)
+    assert found.verdict == "inconclusive"
+    assert any("STARTTLS" in note for note in found.notes)
+
+
+def test_an_address_has_no_name_to_ask_for(hybrid_port: int) -> None:
+    found = look(hybrid_port, name=None)
+    assert found.verdict == "healthy"
+    assert all(attempt.sent is None or attempt.sent.name_start is None for attempt in found.attempts)
+
+
+# Real peers, where they are installed.
+
+
+@pytest.mark.skipif(shutil.which("gnutls-serv") is None, reason="GnuTLS is not here")
+def test_gnutls(pem: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    files = [f"--x509keyfile={pem}", f"--x509certfile={pem}"]
+    with real.run_process(["gnutls-serv", f"--port={port}", "--quiet", "--echo", *files]):
+        wait_for(port)
+        found = look(port, is_full=True)
+    assert (found.verdict, found.faults) == ("healthy", ())
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not here")
+def test_nginx(pem: Path, hybrid_environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/log;\nevents {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;"
+        f" fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
+        f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};"
+        f" ssl_protocols TLSv1.3; ssl_ecdh_curve X25519:prime256v1; }} }}\n",
+        encoding="utf-8",
+    )
+    with real.run_process(["nginx", "-c", str(conf)], hybrid_environment):
+        wait_for(port)
+        found = look(port, is_full=True)
+    assert (found.verdict, found.server_state, found.faults) == ("healthy", "classical", ())
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not here")
+@pytest.mark.parametrize("waits", [False, True])
+def test_haproxy_with_and_without_inspect_delay(waits: bool, hybrid_port: int, tmp_path: Path) -> None:
+    """The real faulty thing of F04 (haproxy#3148), and its documented cure."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    rules = "  tcp-request inspect-delay 5s\n  tcp-request content accept if { req.ssl_hello_type 1 }\n"
+    reject = "  tcp-request content reject unless { req.ssl_sni -m found }\n"
+    conf = tmp_path / "haproxy.cfg"
+    conf.write_text(
+        "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10s\n  timeout server 10s\n"
+        f"frontend f\n  bind 127.0.0.1:{port} defer-accept\n{rules if waits else ''}{reject}  default_backend b\n"
+        f"backend b\n  server s 127.0.0.1:{hybrid_port}\n",
+        encoding="utf-8",
+    )
+    subprocess.run([str(shutil.which("haproxy")), "-c", "-q", "-f", str(conf)], check=True)
+    with real.run_process(["haproxy", "-db", "-f", str(conf)]):
+        wait_for(port)
+        found = look(port)
+    if waits:
+        assert (found.verdict, found.server_state) == ("healthy", "preferred")
+    else:
+        # Without defer-accept it decides before it has read anything, and refuses small hellos at random too.
+        assert found.fault_ids == {"F01", "F04"}, found.answer
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("the server did not start")
+
+
+# The verb.
+
+
+def test_the_verb_tells_and_writes(hybrid_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "diagnosis.json"
+    assert run_app(["path", f"localhost:{hybrid_port}", "-4", "--require-pq", "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert validate(written) == "diagnosis-1"
+    assert (written["verdict"], written["server_state"]) == ("healthy", "preferred")
+    assert "Healthy" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_verbs_exit_codes(classical_port: int, hybrid_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["path", f"127.0.0.1:{classical_port}"]) == 0
+    assert run_app(["path", f"127.0.0.1:{classical_port}", "--require-pq"]) == 1
+    assert run_app(["path", "https://example.com/"]) == 2
+    assert run_app(["path", "127.0.0.1:1"]) == 3
+    assert run_app(["path", "nowhere.invalid", f"127.0.0.1:{classical_port}"]) == 3
+    with real.Proxy(hybrid_port, real.peek_into(1024)) as proxy:
+        assert run_app(["path", f"127.0.0.1:{proxy.port}"]) == 1
+    assert "F03 fixed-peek-buffer" in capsys.readouterr().out
+
+
+def test_repeats_are_counted(hybrid_port: int, tmp_path: Path) -> None:
+    file = tmp_path / "diagnosis.json"
+    assert run_app(["path", f"127.0.0.1:{hybrid_port}", "--repeat", "5", "--json", str(file)]) == 0
+    counts = {each["experiment"]: each for each in json.loads(file.read_text())["repetitions"]}
+    assert (counts["E5"]["failed"], counts["E5"]["attempts"]) == (0, 5)
+    assert counts["E5"]["high"] > 0.3, "five of five is no proof of never"
