@@ -164,7 +164,7 @@ class Recorder:
                 name = OTHER_STACKS.get(arguments[0])
                 if name is not None:
                     self.note_stack(name)
-            elif event in STARTS:
+            elif event in STARTS and not (event == "os.posix_spawn" and _is_of_popen(sys._getframe(1))):
                 self.write({"e": "child", "name": _started_name(event, arguments)})
         except Exception:  # noqa: BLE001
             self.lost += 1
@@ -370,6 +370,11 @@ def _program_name() -> str:
     if name == "__main__.py":
         name = os.path.basename(os.path.dirname(path))
     return "python" if name in ("", "-c", "-m", "-") else name
+
+
+def _is_of_popen(frame: types.FrameType) -> bool:
+    """Tell whether a program is started for a Popen, whose own event was counted: on 3.13 and newer most are."""
+    return frame.f_code.co_name == "_posix_spawn" and frame.f_globals.get("__name__") == "subprocess"
 
 
 def _started_name(event: str, arguments: tuple[Any, ...]) -> str:
