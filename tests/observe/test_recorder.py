@@ -351,6 +351,15 @@ class TestSaysWhatIsNotVisible:
         recording, _ = run(CLIENT + call + "connect()\nlibrary.SSL_connect", server)
         assert "SSL_connect of a C library" in recording.blind_spots[0]
 
+    def test_a_popen_that_spawns_is_one_start(self, server: dict[str, str]) -> None:
+        """Without close_fds, and from 3.13 on mostly, subprocess starts programs by os.posix_spawn."""
+        script = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import ssl'], close_fds=False)"
+        recording, _ = run(script, server)
+        starter = next(process for process in recording.processes if process.started_programs)
+        assert len(starter.started_programs) == 1
+        assert len(recording.processes) == 2
+        assert recording.blind_spots == ()
+
     def test_a_watched_child_is_no_blind_spot(self, server: dict[str, str]) -> None:
         script = CLIENT + (
             "import subprocess, multiprocessing\nconnect()\n"

@@ -173,7 +173,7 @@ class Recorder:
                 name = OTHER_STACKS.get(arguments[0])
                 if name is not None:
                     self.note_stack(name)
-            elif event in STARTS:
+            elif event in STARTS and not (event == "os.posix_spawn" and _is_of_popen(sys._getframe(1))):
                 self.note_child(*_started(event, arguments))
             elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
@@ -398,6 +398,11 @@ def _program_name() -> str:
     return "python" if name in ("", "-c", "-m", "-") else name
 
 
+def _is_of_popen(frame: types.FrameType) -> bool:
+    """Tell whether a program is started for a Popen, whose own event was counted: on 3.13 and newer most are."""
+    return frame.f_code.co_name == "_posix_spawn" and frame.f_globals.get("__name__") == "subprocess"
+
+
 def _started(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
     """Name a program that is started, without its arguments, and tell whether it is a shell or a shell's script."""
     if STARTS[event] < 0:
@@ -415,9 +420,8 @@ def _started(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
         except OSError:
             continue
         line = start.partition(b"\n")[0]
-        interpreter = (
-            [os.path.basename(os.fsdecode(word)) for word in line[2:].split()[:3]] if line[:2] == b"#!" else []
-        )
+        words = line[2:].split()[:3] if line[:2] == b"#!" else []
+        interpreter = [os.path.basename(os.fsdecode(word)) for word in words]
         # pip puts two lines of shell before a Python with a long path.
         return name, name in SHELLS or (b"'''exec'" not in start and not SHELLS.isdisjoint(interpreter))
     return name, name in SHELLS
