@@ -173,8 +173,10 @@ class Recorder:
                 name = OTHER_STACKS.get(arguments[0])
                 if name is not None:
                     self.note_stack(name)
-            elif event in STARTS and not (event == "os.posix_spawn" and _is_of_popen(sys._getframe(1))):
-                self.note_child(*_started(event, arguments))
+            elif event in STARTS:
+                by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.14
+                if (by.f_globals.get("__name__"), by.f_code.co_name) != ("subprocess", "_posix_spawn"):
+                    self.note_child(*_started(event, arguments))
             elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
@@ -396,11 +398,6 @@ def _program_name() -> str:
     if name == "__main__.py":
         name = os.path.basename(os.path.dirname(path))
     return "python" if name in ("", "-c", "-m", "-") else name
-
-
-def _is_of_popen(frame: types.FrameType) -> bool:
-    """Tell whether a program is started for a Popen, whose own event was counted: on 3.13 and newer most are."""
-    return frame.f_code.co_name == "_posix_spawn" and frame.f_globals.get("__name__") == "subprocess"
 
 
 def _started(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
