@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pqtls.openssl.sources import Source
     from pqtls.openssl.venv import Venv
 
-Outcome = Literal["enabled", "unchanged", "native"]
+Outcome = Literal["enabled", "unchanged", "native", "released"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class Enabled:
     """What became of it.
 
     Attributes:
-        outcome: "enabled", "unchanged" (it was enabled just so, and still works) or "native" (nothing to do).
+        outcome: "enabled", "unchanged" (it was enabled just so, and still works), "native" (nothing to do) or
+            "released" (nothing to do, and an earlier enablement was taken out).
         manifest: Of what is active; None if there was nothing to do.
         detail: What was proven, as a sentence.
     """
@@ -171,10 +172,12 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
     active = find_active_id(venv.site_packages)
     before = _read_active(venv, active)
     if native.has_mlkem and not (request.settings or request.require_pq):
-        if is_touched(venv.root):
+        was_touched = is_touched(venv.root)
+        if was_touched:
             remove_all(venv.root)  # its own OpenSSL has overtaken an earlier graft, or is no longer to be held
         proven = f"Its own {native.openssl_version} just negotiated {native.group} with itself."
-        return Enabled("native", None, proven + _describe_release(before, request))
+        outcome: Outcome = "released" if was_touched else "native"
+        return Enabled(outcome, None, proven + _describe_release(before, request))
     if native.has_mlkem:
         request = _fit_to_native(venv, request, environment)
     else:
