@@ -2,7 +2,7 @@
 
 The stand-in for such a Python: the one of these tests with an OpenSSL 3.5 that its user put into LD_LIBRARY_PATH. It
 is what the interpreter finds by itself, in no folder that pqtls knows as its own; without the variable the same
-environment's OpenSSL is one that has changed. `make test-native` runs the rest in a Debian 13.
+environment's OpenSSL is one that has changed. Run on Debian 13, these tests have a real one, and skip what needs none.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def enable(venv: Venv, request: Request, environment: Mapping[str, str] | None =
             return _enable(venv, request, given)
     except OSError as error:
         raise UsageError(
-            f"{venv.root} cannot be enabled: {error.strerror} ({error.filename}).",
+            f"{venv.root} cannot be enabled: {_describe_error(error)}.",
             "Run it as the owner of the environment, with room on the disk.",
         ) from error
 
@@ -158,10 +158,15 @@ def disable(root: Path) -> bool:
             return remove_all(root)
     except OSError as error:
         raise UsageError(
-            f"{root} cannot be disabled: {error.strerror} ({error.filename}).", "Run it as the one who enabled it."
+            f"{root} cannot be disabled: {_describe_error(error)}.", "Run it as the one who enabled it."
         ) from error
     finally:
         forget_probes()
+
+
+def _describe_error(error: OSError) -> str:
+    """Say what failed, and where; a write to a full disk names no file."""
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
 
 def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enabled:
