@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def graft(source: Source, interpreter: Interpreter, shared_cache: Path) -> Graft:
     return make_graft(source, interpreter, shared_cache, {})
+
+
+@pytest.fixture(scope="session")
+def own_libraries(graft: Graft, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OpenSSL 3.5 that a user put into LD_LIBRARY_PATH: no folder of pqtls."""
+    folder = tmp_path_factory.mktemp("own-openssl")
+    for path in graft.folder.glob("lib*.so.3"):
+        shutil.copy2(path, folder)
+    return folder
 
 
 @pytest.fixture

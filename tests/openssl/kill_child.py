@@ -1,6 +1,7 @@
 """Run `enable` or `disable` and be killed at the n-th thing that it does to the file system; see test_enable_kill.
 
-Arguments: the verb, the environment's folder, n (0: never), and a file for the number of things that were done.
+Arguments: the verb, the environment's folder, n (0: never), a file for the number of things that were done, and
+maybe the LD_LIBRARY_PATH that makes its Python native, which is then required to be post-quantum.
 An audit hook counts: it is told of each before it happens, and kills the process then.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from pqtls.openssl.enable import Request, disable, enable
 from pqtls.openssl.venv import find_venv
+from tests.openssl.venv_tools import ENVIRONMENT, required
 
 CHANGES = frozenset(
     {
@@ -25,7 +27,10 @@ CHANGES = frozenset(
 
 def main() -> None:
     verb, root, limit, report = sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3]), Path(sys.argv[4])
-    environment = {"PATH": "/usr/bin:/bin"}
+    environment = dict(ENVIRONMENT)
+    request = Request()
+    if sys.argv[5:]:
+        environment["LD_LIBRARY_PATH"], request = sys.argv[5], required()
     venv = find_venv(root, environment)
     done = 0
 
@@ -39,7 +44,7 @@ def main() -> None:
 
     sys.addaudithook(watch)
     if verb == "enable":
-        enable(venv, Request(), environment)
+        enable(venv, request, environment)
     else:
         disable(root)
     count, done = done, -(10**9)

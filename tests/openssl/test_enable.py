@@ -425,6 +425,18 @@ find "$2" | sort | cmp - "$4" && echo unchanged; exit $code
             assert (done.stdout.strip(), done.stderr) == (source.version, ""), place
             assert examine_venv(find_venv(tmp_path / place, ENVIRONMENT), ENVIRONMENT).exit_code == 0
 
+    @pytest.mark.parametrize("name", ["sp ace", "grün \"'$x", "new\nline"])
+    def test_odd_names_and_a_lib_that_is_a_link(self, tmp_path: Path, source: Source, name: str) -> None:
+        root = make_venv(tmp_path / name)
+        (root / "lib").rename(tmp_path / "lib-elsewhere")
+        (root / "lib").symlink_to(tmp_path / "lib-elsewhere")
+        before = hash_tree(root)
+        enable_venv(root)
+        assert run(root, "-c", VERSION, LC_ALL="C").stdout.strip() == source.version
+        assert examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT).exit_code == 0
+        disable_venv(root)
+        assert hash_tree(root) == before
+
     def test_another_python_that_adds_its_folder(self, enabled: Path) -> None:
         script = f"import site; site.addsitedir({str(site_packages(enabled))!r}); {VERSION}"
         done = subprocess.run([sys.executable, "-I", "-c", script], env={}, capture_output=True, text=True, check=False)
@@ -739,6 +751,33 @@ class TestRefusals:
         (tmp_path / "proc/sys/crypto/fips_enabled").write_text("1\n")
         fips = find_venv_obstacle(interpreter, tmp_path, has_to_follow_policies=False)
         assert "FIPS" in getattr(fips, "reason", "")
+
+    @pytest.mark.skipif(not IS_ROOT, reason="mounts")
+    def test_a_full_disk_and_a_read_only_one(self, tmp_path: Path) -> None:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        mount, umount = (shutil.which(name) or name for name in ("mount", "umount"))
+        if subprocess.run([mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False).returncode:
+            pytest.skip("no mounts here")
+        try:
+            root = make_venv(folder / "venv")
+            before = hash_tree(root)
+            with pytest.raises(UsageError, match=r"cannot be enabled: No space left on device\.") as error:
+                enable_venv(root)
+            assert "room on the disk" in error.value.next_step
+            assert hash_tree(root) == before
+            subprocess.run([mount, "-o", "remount,ro", str(folder)], check=True)
+            assert not disable_venv(root), "there is nothing to remove"
+            with pytest.raises(UsageError, match="Read-only file system"):
+                enable_venv(root)
+        finally:
+            subprocess.run([umount, "--lazy", str(folder)], check=True)
+
+    def test_a_fifo_in_the_place_of_the_switch(self, root: Path) -> None:
+        os.mkfifo(site_packages(root) / PTH)
+        assert find_active_id(site_packages(root)) == ""
+        assert disable_venv(root)
+        assert not os.path.lexists(site_packages(root) / PTH)
 
     def test_a_place_that_others_can_write_to(self, root: Path) -> None:
         before = hash_tree(root)

@@ -18,16 +18,16 @@ from pqtls.openssl.probe import forget_probes, probe_mlkem
 from pqtls.openssl.sources import Source
 from pqtls.openssl.status import examine_venv
 from pqtls.openssl.venv import find_venv
-from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv
+from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv, required
 
 STRIDE = int(os.environ.get("PQTLS_TEST_KILL_STRIDE", "12"))
 HELPER = [sys.executable, "-m", "tests.openssl.kill_child"]
 
 
-def kill_at(verb: str, root: Path, number: int, report: Path) -> bool:
+def kill_at(verb: str, root: Path, number: int, report: Path, *native: str) -> bool:
     """Run a verb that is killed at its n-th change; tell whether it was."""
     report.unlink(missing_ok=True)
-    command = [*HELPER, verb, str(root), str(number), str(report)]
+    command = [*HELPER, verb, str(root), str(number), str(report), *native]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode in (0, -9), done.stderr
     assert report.exists() == (done.returncode == 0)
@@ -69,3 +69,36 @@ def test_killed_at_every_point(verb: str, source: Source, tmp_path: Path) -> Non
     if STRIDE == 1:
         assert seen == {own, source.version}
     shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_killed_where_there_is_no_graft(verb: str, own_libraries: Path, tmp_path: Path) -> None:
+    """A native Python, by the stand-in of test_enable_native, that is held to post-quantum."""
+    environment = {**ENVIRONMENT, "LD_LIBRARY_PATH": str(own_libraries)}
+    root = make_venv(tmp_path / "venv")
+    before = hash_tree(root)
+    seen = set()
+    number, kills = 1, 0
+    while True:
+        if verb == "disable":
+            enable_venv(root, required(), environment)
+        was_killed = kill_at(verb, root, number, tmp_path / "report", str(own_libraries))
+        forget_probes()
+        probe = probe_mlkem(root / "bin" / "python", environment)
+        assert probe.has_mlkem, f"killed at {number}: {probe.failure}"
+        offered = probe.offered_groups
+        assert 0x001D in offered or offered == (0x11EC, 0x11EB, 0x11ED), number
+        seen.add(offered)
+        if was_killed:
+            enable_venv(root, required(), environment)
+            status = examine_venv(find_venv(root, environment), environment)
+            assert (status.state, status.exit_code, status.unheld) == ("native", 0, ()), (number, status.findings)
+        disable_venv(root)
+        assert hash_tree(root) == before, number
+        if not was_killed:
+            break
+        kills += 1
+        number += STRIDE
+    assert kills >= 1, "nothing was killed: the test shows nothing"
+    if STRIDE == 1:
+        assert len(seen) == 2

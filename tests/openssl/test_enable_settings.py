@@ -11,9 +11,8 @@ import pytest
 from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl.enable import Request
 from pqtls.openssl.graft import Graft
-from pqtls.openssl.venv_settings import plan_settings
 from tests.inject.conftest import Files, files, graft, interpreter, run_guarded, run_peer, shared_cache, source
-from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv, run
+from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv, required, run
 
 __all__ = ["files", "graft", "interpreter", "shared_cache", "source"]
 
@@ -40,14 +39,7 @@ print(json.dumps({"groups": groups, "versions": found[43].hex(), "own": dict(os.
 
 
 def request(groups: str = "", *, require_pq: bool = False) -> Request:
-    settings = plan_settings(groups, require_pq=require_pq)
-    return Request(
-        require_pq=require_pq,
-        plugins=settings.plugins,
-        settings=settings.values,
-        has_own_list=settings.has_own_list,
-        command=settings.command,
-    )
+    return required(groups, require_pq=require_pq)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pqtls.openssl.enable import Enabled, Request, disable, enable
 from pqtls.openssl.venv import Venv, find_venv
+from pqtls.openssl.venv_settings import plan_settings
 
 VERSION = "import ssl; print(ssl.OPENSSL_VERSION)"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -30,6 +31,18 @@ def enable_venv(
 ) -> tuple[Venv, Enabled]:
     venv = find_venv(root, environment)
     return venv, enable(venv, request or Request(), environment)
+
+
+def required(groups: str = "", *, require_pq: bool = True) -> Request:
+    """What the command line would ask for."""
+    settings = plan_settings(groups, require_pq=require_pq)
+    return Request(
+        require_pq=require_pq,
+        plugins=settings.plugins,
+        settings=settings.values,
+        has_own_list=settings.has_own_list,
+        command=settings.command,
+    )
 
 
 def disable_venv(root: Path) -> bool:

@@ -55,7 +55,8 @@ def enable(
         command=settings.command,
     )
     done = enable(venv, request)
-    word = {"enabled": "enabled", "unchanged": "already enabled", "native": "nothing to do"}[done.outcome]
+    words = {"enabled": "enabled", "unchanged": "already enabled", "native": "nothing to do"}
+    word = words.get(done.outcome, "as it was before `enable`; it needs nothing")
     click.echo(f"{venv.root} ({venv.chosen_by}): {word}. {done.detail}")
     if done.outcome == "enabled" and done.manifest is not None:
         if require_pq:

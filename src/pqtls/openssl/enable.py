@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pqtls.openssl.sources import Source
     from pqtls.openssl.venv import Venv
 
-Outcome = Literal["enabled", "unchanged", "native"]
+Outcome = Literal["enabled", "unchanged", "native", "released"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class Enabled:
     """What became of it.
 
     Attributes:
-        outcome: "enabled", "unchanged" (it was enabled just so, and still works) or "native" (nothing to do).
+        outcome: "enabled", "unchanged" (it was enabled just so, and still works), "native" (nothing to do) or
+            "released" (nothing to do, and an earlier enablement was taken out).
         manifest: Of what is active; None if there was nothing to do.
         detail: What was proven, as a sentence.
     """
@@ -135,7 +136,7 @@ def enable(venv: Venv, request: Request, environment: Mapping[str, str] | None =
             return _enable(venv, request, given)
     except OSError as error:
         raise UsageError(
-            f"{venv.root} cannot be enabled: {error.strerror} ({error.filename}).",
+            f"{venv.root} cannot be enabled: {_describe_error(error)}.",
             "Run it as the owner of the environment, with room on the disk.",
         ) from error
 
@@ -157,10 +158,15 @@ def disable(root: Path) -> bool:
             return remove_all(root)
     except OSError as error:
         raise UsageError(
-            f"{root} cannot be disabled: {error.strerror} ({error.filename}).", "Run it as the one who enabled it."
+            f"{root} cannot be disabled: {_describe_error(error)}.", "Run it as the one who enabled it."
         ) from error
     finally:
         forget_probes()
+
+
+def _describe_error(error: OSError) -> str:
+    """Say what failed, and where; a write to a full disk names no file."""
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
 
 def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enabled:
@@ -171,10 +177,12 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
     active = find_active_id(venv.site_packages)
     before = _read_active(venv, active)
     if native.has_mlkem and not (request.settings or request.require_pq):
-        if is_touched(venv.root):
+        was_touched = is_touched(venv.root)
+        if was_touched:
             remove_all(venv.root)  # its own OpenSSL has overtaken an earlier graft, or is no longer to be held
         proven = f"Its own {native.openssl_version} just negotiated {native.group} with itself."
-        return Enabled("native", None, proven + _describe_release(before, request))
+        outcome: Outcome = "released" if was_touched else "native"
+        return Enabled(outcome, None, proven + _describe_release(before, request))
     if native.has_mlkem:
         request = _fit_to_native(venv, request, environment)
     else:

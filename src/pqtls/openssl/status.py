@@ -181,7 +181,8 @@ def examine_venv(
             # Its loader's last word, and no `import ssl` that was refused: the libraries are whichever are its own.
             state = "native" if answer.value["loader"] == "" and not answer.value["error"] else "stepped-aside"
         else:
-            libssl = str(venv.graft_root / active / LIBSSL)
+            # As the kernel names it: links followed, a line's end escaped.
+            libssl = str((venv.graft_root / active / LIBSSL).resolve()).replace("\n", "\\012")
             state = "active" if answer.value["libssl"] == [libssl] else "stepped-aside"
         if state == "stepped-aside":
             findings.append(_why_aside(answer.value))

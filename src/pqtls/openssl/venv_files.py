@@ -154,8 +154,9 @@ def remove_all(root: Path) -> bool:
     all_site_packages = find_all_site_packages(root)
     for site_packages in all_site_packages:  # first, so that no start of Python looks for the rest
         for name in (START, PTH):
-            with contextlib.suppress(FileNotFoundError):
-                (site_packages / name).unlink()
+            if os.path.lexists(site_packages / name):  # a read-only file system refuses what is not there too
+                with contextlib.suppress(FileNotFoundError):
+                    (site_packages / name).unlink()
                 found = True
     for site_packages in all_site_packages:
         for package in find_packages(site_packages):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pqtls.openssl.file_facts import FileFacts
-from pqtls.openssl.paths import find_matching
+from pqtls.openssl.paths import find_matching, is_file
 
 SCHEMA = "pqtls/venv-graft/1"
 MANIFEST = "manifest.json"
@@ -181,6 +181,8 @@ def find_active_id(site_packages: Path) -> str:
         site_packages: Of the environment.
     """
     try:
+        if not is_file(site_packages / PTH):  # a FIFO would never end
+            return ""
         text = (site_packages / PTH).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
