@@ -53,6 +53,8 @@ class Suite:
     arguments: tuple[str, ...]
 
 
+# Without the interpreter's wait for threads: a test that failed may have left some that wait for good.
+_PYTEST_MAIN = "import os, sys, pytest; code = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(code)"
 _PYTEST = "pytest<9 pytest-timeout"
 SUITES = {
     each.name: each
@@ -116,8 +118,8 @@ def run_pytest(program: Path, sources: Path, home: Path, tests: list[str]) -> tu
     report.unlink(missing_ok=True)
     command = [
         str(program),
-        "-m",
-        "pytest",
+        "-c",
+        _PYTEST_MAIN,
         "-q",
         "-p",
         "no:cacheprovider",
