@@ -1,6 +1,6 @@
 """Other TLS stacks beside the graft in one process, and threads with forks in mid-flight: the whole proof.
 
-    python scripts/test_coexistence.py [--part stacks,refusals,stress] [PYTHON ...]
+    python scripts/test_coexistence.py [--part stacks,refusals,stress,forks] [PYTHON ...]
 
 Each PYTHON gets an environment under .venvs with the packages below, from the user's pip. It is run plain (the
 control), enabled, and enabled with --require-pq. What a handshake was is read from its bytes by a relay. Prints the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,8 @@ PACKAGES = {
 }
 MODULES = ("OpenSSL", "psycopg", "psycopg2", "pycurl", "grpc", "awscrt.io", "uvloop", "gevent")
 LOAD = Load(threads=16, requests=60, children=16, child_requests=10)
+FORKS = Load(threads=16, requests=60, children=120, child_requests=2, makes_contexts=True)
+FORK_RUNS = 3
 HYBRID_CONF = CLASSICAL_CONF.replace(
     "Groups = x25519", f"Groups = {resolve_groups('hybrid-only').groups}\nProtocol = -TLSv1, -TLSv1.1, -TLSv1.2"
 )
@@ -211,11 +214,25 @@ def prove_stress(proof: Proof, python: Path) -> None:
         print(f"| {version} | {mode} | {seen} | {errors} | {busy} | {recorded} | {seconds:.0f} s |", flush=True)
 
 
+def count_hanging_forks(proof: Proof, python: Path) -> None:
+    """Print how many forks hang that make an SSLContext while their parent's other threads shake hands: no fault.
+
+    OpenSSL's locks are copied as they were at the fork, held by threads that the child does not have.
+    """
+    for mode in ("plain", "enabled"):
+        switch(python, mode)
+        reports = [stress(python, FORKS, proof.hybrid_port, proof.certificates.ca, BARE) for _ in range(FORK_RUNS)]
+        hanging = sum(code == -signal.SIGALRM for report in reports for code in report.codes)
+        others = sum(code not in (0, -signal.SIGALRM) for report in reports for code in report.codes)
+        version = python.parent.parent.name.rpartition("-")[2]
+        print(f"| {version} | {mode} | {FORK_RUNS * FORKS.children // 2} | {hanging} | {others} |", flush=True)
+
+
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("python", nargs="*", type=Path)
-    parser.add_argument("--part", default="stacks,refusals,stress")
+    parser.add_argument("--part", default="stacks,refusals,stress,forks")
     options = parser.parse_args()
     parts = options.part.split(",")
     pythons = [make_environment(python) for python in options.python or [Path(sys.executable).resolve()]]
@@ -255,6 +272,12 @@ def main() -> int:
             )
             for python in pythons:
                 prove_stress(proof, python)
+        if "forks" in parts:
+            print(
+                "\n| Python | environment | forks that made a context | hung | failed otherwise |\n" + "|---" * 5 + "|"
+            )
+            for python in pythons:
+                count_hanging_forks(proof, python)
         for python in pythons:
             switch(python, "plain")
     print(f"\n{len(proof.faults)} not as it has to be" if proof.faults else "\nall as it has to be")

@@ -4,7 +4,8 @@
 
 The suites come out of the projects' own source distributions, by the user's pip; nothing of them is kept. Both
 environments have the same packages; the only difference is `pqtls enable`. A test that fails in the enabled one alone
-is run again in both, by itself. Exit code 1 if such a test fails again only there.
+is run again in both, by itself: some depend on the machine's load or network. Exit code 1 if such a test fails each
+time in the enabled one and never in the plain one.
 
 urllib3's tests of HTTP/2, client certificates and proxies need its own branch of hypercorn, which is on no index:
 --also 'hypercorn @ git+https://github.com/urllib3/hypercorn@urllib3-changes', or a copy of it. Without it those fail
@@ -53,6 +54,8 @@ class Suite:
     arguments: tuple[str, ...]
 
 
+# Without the interpreter's wait for threads: a test that failed may have left some that wait for good.
+_PYTEST_MAIN = "import os, sys, pytest; code = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(code)"
 _PYTEST = "pytest<9 pytest-timeout"
 SUITES = {
     each.name: each
@@ -116,8 +119,8 @@ def run_pytest(program: Path, sources: Path, home: Path, tests: list[str]) -> tu
     report.unlink(missing_ok=True)
     command = [
         str(program),
-        "-m",
-        "pytest",
+        "-c",
+        _PYTEST_MAIN,
         "-q",
         "-p",
         "no:cacheprovider",
@@ -217,7 +220,7 @@ def report(
         }
         was = f"{plain.get(test, 'absent')} plain, {enabled.get(test, 'absent')} enabled"
         notes.append(f"`{test}`: {was}; alone: plain {' '.join(again['plain'])}, enabled {' '.join(again['enabled'])}")
-        is_good = is_good and ("failed" not in again["enabled"] or "failed" in again["plain"])
+        is_good = is_good and not (set(again["enabled"]) == {"failed"} and "failed" not in again["plain"])
     is_good = is_good and len(different) <= MAX_AGAIN
     cells = (f"{suite.name} {suite.version}", count(plain), count(enabled), str(len(different)))
     print(f"| {' | '.join(cells)} |", flush=True)

@@ -160,12 +160,14 @@ class Load:
         requests: Of each thread.
         children: Started in mid-flight, by turns by os.fork and as a program.
         child_requests: Of each child.
+        makes_contexts: A fork makes contexts of its own besides those that it has from its parent.
     """
 
     threads: int
     requests: int
     children: int
     child_requests: int
+    makes_contexts: bool = False
 
     @property
     def handshakes(self) -> int:
@@ -226,7 +228,7 @@ def stress(
     with Relay(far_port) as relay:
         given: dict[str, object] = {"port": relay.port, "ca": ca, "threads": load.threads, "requests": load.requests}
         given |= {"children": load.children, "child_requests": load.child_requests}
-        given |= {"imports": list(imports)}
+        given |= {"imports": list(imports), "makes_contexts": load.makes_contexts}
         done = _run(python, "stress.py", json.dumps(given), environment)
         seen = summarize(relay.take())
     answer: dict[str, Any] = {"answered": 0, "errors": [], "codes": [], "busy": []}

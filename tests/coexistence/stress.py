@@ -1,9 +1,9 @@
 """Runs in an environment under test: threads that make HTTPS requests without pause, and forks in mid-flight.
 
-Its argument is JSON: "port", "ca", "threads", "requests" of each thread, "children" (started in
-mid-flight, by turns by os.fork and by subprocess), "child_requests" of each child, "imports" (modules that are
-loaded first). It prints JSON: requests that were answered
-here, errors, how each child ended, and how many requests were under way at each start of a child.
+Its argument is JSON: "port", "ca", "threads", "requests" of each thread, "children" (started in mid-flight, by turns by
+os.fork and by subprocess), "child_requests" of each child, "makes_contexts" (a fork makes contexts of its own, too),
+"imports" (modules that are loaded first). It prints JSON: requests that were answered here, errors, how each child
+ended, and how many requests were under way at each start of a child.
 """
 
 from __future__ import annotations
@@ -40,21 +40,23 @@ def ask(port: int, context: ssl.SSLContext) -> None:
         connection.close()
 
 
-def ask_in_child(given: dict[str, Any], shared: ssl.SSLContext | None) -> None:
-    """Make a child's requests, by turns with the context of its parent and with one of its own."""
-    own = ssl.create_default_context(cafile=given["ca"])
+def ask_in_child(given: dict[str, Any], *shared: ssl.SSLContext) -> None:
+    """Make a child's requests, by turns with the contexts of its parent and, if it has to make one, with its own."""
+    contexts = list(shared)
+    if given["makes_contexts"] or not shared:
+        contexts.append(ssl.create_default_context(cafile=given["ca"]))
     for number in range(given["child_requests"]):
-        ask(given["port"], own if shared is None or number % 2 else shared)
+        ask(given["port"], contexts[number % len(contexts)])
 
 
-def fork(given: dict[str, Any], shared: ssl.SSLContext) -> int:
+def fork(given: dict[str, Any], *shared: ssl.SSLContext) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
         signal.alarm(CHILD_S)
         faulthandler.dump_traceback_later(TRACE_S)
-        ask_in_child(given, shared)
+        ask_in_child(given, *shared)
         faulthandler.cancel_dump_traceback_later()
         code = 0
     except BaseException as error:  # noqa: BLE001 - this process must not go on as its parent
@@ -69,7 +71,7 @@ def start(given: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def run(given: dict[str, Any]) -> dict[str, Any]:
-    shared = ssl.create_default_context(cafile=given["ca"])
+    shared, unused = (ssl.create_default_context(cafile=given["ca"]) for _ in range(2))
     answered, is_busy = [0] * given["threads"], [False] * given["threads"]
     errors: list[str] = []
 
@@ -98,7 +100,7 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
         if number % 2:
             programs.append(start(given))
         else:
-            forks.append(fork(given, shared))
+            forks.append(fork(given, shared, unused))
     for thread in threads:
         thread.join()
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
@@ -111,7 +113,7 @@ def main() -> None:
     for name in given["imports"]:
         importlib.import_module(name)
     if given.get("is_child"):
-        ask_in_child(given, None)
+        ask_in_child(given)
     else:
         print(json.dumps(run(given)), flush=True)
 

@@ -203,6 +203,7 @@ def use_gevent(port: int, ca: str) -> str:
             return body_of(connection.recv(4096))
 
     greenlets = [gevent.spawn(ask) for _ in range(2)]
+    gevent.joinall(greenlets)  # one that fails must not leave the other half-way
     return " ".join({greenlet.get(timeout=TIMEOUT_S) for greenlet in greenlets})
 
 
@@ -240,7 +241,7 @@ def main() -> None:
             try:
                 step["got"] = USES[name](given["ports"][name], given["ca"])
             except Exception as error:  # noqa: BLE001 - it is the answer
-                step["error"] = f"{type(error).__name__}: {error}"[:300]
+                step["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             steps.append(step)
     print(json.dumps({"steps": steps, "mapped": mapped_libraries()}), flush=True)
 
