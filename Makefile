@@ -49,7 +49,7 @@ test-cpython: $(VENV)/.dev ## CPython's own TLS tests, plain against enabled env
 	$(BIN)/python scripts/test_cpython.py $(CPYTHONS)
 
 .PHONY: test-coexistence
-test-coexistence: $(VENV)/.dev ## nine TLS stacks and 16 forking threads beside the graft; urllib3's and aiohttp's own tests; long
+test-coexistence: $(VENV)/.dev ## nine TLS stacks and 16 forking threads beside the graft, and urllib3's own tests; long
 	$(BIN)/python scripts/test_coexistence.py $(CPYTHONS)
 	$(BIN)/python scripts/test_peers.py $(if $(HYPERCORN),--also '$(HYPERCORN)')
 

@@ -1,6 +1,6 @@
 """Run the test suites of urllib3, aiohttp or botocore in a plain and in an enabled environment, and compare.
 
-    python scripts/test_peers.py [--suite urllib3,aiohttp] [--python PYTHON] [--also REQUIREMENT]
+    python scripts/test_peers.py [--suite urllib3,aiohttp,botocore] [--python PYTHON] [--also REQUIREMENT]
 
 The suites come out of the projects' own source distributions, by the user's pip; nothing of them is kept. Both
 environments have the same packages; the only difference is `pqtls enable`. A test that fails in the enabled one alone
@@ -238,7 +238,7 @@ def _again(suite: Suite) -> list[str]:
 def main() -> int:
     """Run the suites that were asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--suite", default="urllib3,aiohttp", help="comma-separated; botocore besides")
+    parser.add_argument("--suite", default="urllib3", help="comma-separated: urllib3, aiohttp, botocore")
     parser.add_argument("--python", type=Path, default=Path(sys.executable).resolve())
     parser.add_argument("--also", action="append", default=[], help="installed besides, in place of what is there")
     options = parser.parse_args()
