@@ -588,7 +588,9 @@ class TestEntryPoint:
     def test_the_callable(self, root: Path, source: Source) -> None:
         venv = find_venv(root, ENVIRONMENT)
         before = hash_tree(root)
-        enable_module.enable(replace(venv, version=(3, 15, 0)), Request(), ENVIRONMENT)
+        done = enable_module.enable(replace(venv, version=(3, 15, 0)), Request(), ENVIRONMENT)
+        if done.outcome == "native":
+            pytest.skip("this Python has ML-KEM by its own OpenSSL: nothing is enabled")
         package, _, name = (site_packages(root) / START).read_text().strip().partition(":")
         call = f"import {package}; print(repr({package}.{name}()));"
         assert run(root, "-c", f"{call} {VERSION}").stdout.splitlines() == ["''", source.version]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pqtls.errors import CannotProveError
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.groups import group_code, group_name
 from pqtls.wire.server_hello import ServerHello
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _HANDSHAKE_HEADER_BYTES = 4
 _TLS13 = 0x0304
+_ALLOW_NO_DHE_KEX = 0x400
+"""SSL_OP_ALLOW_NO_DHE_KEX of openssl/ssl.h: unless it is set on this end, a resumption has a key exchange too."""
 
 
 def group(connection: object) -> str:
@@ -34,10 +39,7 @@ def group(connection: object) -> str:
     end = _tls_end(connection)
     native = getattr(end, "group", None)
     if callable(native):
-        name = native()
-        if not name:
-            raise CannotProveError(f"This connection ({_version(end)}) has negotiated no group.", "Finish a handshake.")
-        return _iana(str(name))
+        return _native_group(end, native)
     if hasattr(end, "_pqtls_group"):
         return _named(end._pqtls_group, end)
     recorder = getattr(sys.modules.get("_pqtls_recorder"), "recorder", None)
@@ -52,6 +54,24 @@ def group(connection: object) -> str:
     except MalformedError as error:
         raise CannotProveError(f"Its ServerHello cannot be read: {error}") from error
     return _named(parsed.key_share.group if parsed.version == _TLS13 and parsed.key_share else None, end)
+
+
+def _native_group(end: Any, ask: Callable[[], object]) -> str:
+    """Take the group that OpenSSL names, where it can only be this handshake's.
+
+    For TLS 1.2, and for a session resumed without a key exchange (RFC 8446 4.2.9, psk_ke), it names the group that
+    the session was once made with. Before a handshake it must not be asked: Python 3.15.0 on OpenSSL 3.6.5 then
+    crashes (there is no session to look into).
+    """
+    version = end.version()  # None until the handshake has finished
+    options = getattr(getattr(end, "context", None), "options", 0)
+    is_of_a_session = getattr(end, "session_reused", False) and options & _ALLOW_NO_DHE_KEX
+    if version is not None and (version != "TLSv1.3" or is_of_a_session):
+        return _named(None, end)
+    name = ask() if version is not None else None
+    if not name:
+        raise CannotProveError(f"This connection ({_version(end)}) has negotiated no group.", "Finish a handshake.")
+    return _iana(str(name))
 
 
 def _tls_end(connection: object) -> Any:
