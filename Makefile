@@ -45,7 +45,7 @@ vectors: $(VENV)/.dev ## make the real handshakes under tests/wire/vectors anew
 
 .PHONY: test-cpython
 CPYTHONS ?= $(wildcard $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
-test-cpython: $(VENV)/.dev ## CPython's own TLS tests, plain against grafted; CPYTHONS names the interpreters
+test-cpython: $(VENV)/.dev ## CPython's own TLS tests, plain against enabled environments; CPYTHONS names the interpreters
 	$(BIN)/python scripts/test_cpython.py $(CPYTHONS)
 
 .PHONY: test-coexistence
