@@ -49,7 +49,7 @@ def test_each_python_raises_what_it_raises_under_its_own(graft: Graft, files: Fi
     bare = run(PYTHONS[version], graft.apply({}), files)
     mended = run(PYTHONS[version], graft.apply({}), files, str(INJECT))
     assert plain["openssl"] != bare["openssl"] == mended["openssl"]
-    if "SSLError" not in str(bare):
+    if "SSLError" not in str(bare) or kinds(bare) == kinds(plain):
         assert mended["mended"] == [], "nothing is to be mended, so nothing was touched"
         return
     assert mended["mended"] == ["ssl"]

@@ -174,7 +174,9 @@ class Recorder:
                 if name is not None:
                     self.note_stack(name)
             elif event in STARTS:
-                self.note_child(*_started(event, arguments))
+                by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.14
+                if (by.f_globals.get("__name__"), by.f_code.co_name) != ("subprocess", "_posix_spawn"):
+                    self.note_child(*_started(event, arguments))
             elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
