@@ -174,7 +174,7 @@ class Recorder:
                 if name is not None:
                     self.note_stack(name)
             elif event in STARTS:
-                by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.14
+                by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.13
                 if (by.f_globals.get("__name__"), by.f_code.co_name) != ("subprocess", "_posix_spawn"):
                     self.note_child(*_started(event, arguments))
             elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
