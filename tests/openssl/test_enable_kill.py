@@ -1,6 +1,6 @@
 """`kill -9` at whatever point of enable and disable: Python works, and the next command ends where it should.
 
-The suite kills at every twelfth change of the file system, `make test-kill-enable` at each.
+The suite kills at every eighteenth change of the file system, `make test-kill-enable` at each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pqtls.openssl.status import examine_venv
 from pqtls.openssl.venv import find_venv
 from tests.openssl.venv_tools import ENVIRONMENT, disable_venv, enable_venv, hash_tree, make_venv, required
 
-STRIDE = int(os.environ.get("PQTLS_TEST_KILL_STRIDE", "12"))
+STRIDE = int(os.environ.get("PQTLS_TEST_KILL_STRIDE", "18"))
 HELPER = [sys.executable, "-m", "tests.openssl.kill_child"]
 
 
