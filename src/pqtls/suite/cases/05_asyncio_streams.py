@@ -30,7 +30,5 @@ async def ask() -> str:
 
 
 line = asyncio.run(asyncio.wait_for(ask(), 10))
-if not line:
-    sys.exit("the server closed the connection without an answer")
-print(line)
+print(line or sys.exit("the server closed the connection without an answer"))
 sys.exit(0 if path or " 200 " in line else 1)
