@@ -98,7 +98,7 @@ def test_no_folder_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inherited_ignored() -> str:
-    """What this process was started to ignore (in the background of a script: SIGQUIT), without what Python itself does."""
+    """What this process was started to ignore (in a script's background: SIGQUIT), without what Python ignores."""
     text = Path("/proc/self/status").read_text().partition("SigIgn:")[2].split()[0]
     own = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
     return f"{int(text, 16) & ~own:016x}"
