@@ -28,7 +28,7 @@ from pqtls.openssl.build_tools import BuildTools, find_build_tools
 from pqtls.openssl.builds import BUILD_MANIFEST, BUILD_SCHEMA, LIBRARIES, Build, builds_folder, read_build
 from pqtls.openssl.constants import DoesNotFitError, fit_folders, folders_of
 from pqtls.openssl.environment import strip_graft
-from pqtls.openssl.graft import make_graft, sync_folder, write_file
+from pqtls.openssl.graft import make_graft
 from pqtls.openssl.library_text import LibraryText
 from pqtls.openssl.obstacles import find_graft_obstacle
 from pqtls.openssl.paths import is_folder
@@ -36,6 +36,7 @@ from pqtls.openssl.private_folder import make_private_folder
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.openssl.source_tarball import UnpackedSource, copy_verified, unpack
 from pqtls.openssl.sources import Source, examine_folder
+from pqtls.openssl.whole_folder import move_into_place, sync_folder, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -268,7 +269,7 @@ def _make(plan: _Plan, working: Path, base: Path, began: float, report: Callable
     manifest = _manifest(plan, source, out, time.monotonic() - began)
     write_file(out / BUILD_MANIFEST, json.dumps(manifest, indent=1).encode())
     sync_folder(out)
-    _move_into_place(out, base / plan.name)
+    move_into_place(out, base / plan.name, lambda: not read_build(base / plan.name).obstacle)
     sync_folder(base)
     return read_build(base / plan.name)
 
@@ -368,22 +369,3 @@ def _manifest(plan: _Plan, source: Source, out: Path, duration_s: float) -> dict
             for name, data in ((name, (out / name).read_bytes()) for name in LIBRARIES)
         },
     }
-
-
-def _move_into_place(out: Path, folder: Path) -> None:
-    """Rename a finished build to its name. Another process may have been first; a damaged one steps aside."""
-    for _ in range(3):
-        try:
-            out.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-        else:
-            return
-        if not read_build(folder).obstacle:
-            return
-        aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)  # over an empty folder of ours: processes that mapped the old files keep them
-        shutil.rmtree(aside, ignore_errors=True)
-    raise UsageError(f"{folder} keeps being replaced by something else.", "Remove it and try again.")

@@ -21,7 +21,7 @@ from pqtls import __version__
 from pqtls.errors import EXIT_PROVEN, CannotProveError, UsageError
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.file_facts import FileFacts, read_facts
-from pqtls.openssl.graft import LIBCRYPTO, are_same, patch_libraries, plan_folders, sync_folder, write_file
+from pqtls.openssl.graft import LIBCRYPTO, are_same, patch_libraries, plan_folders
 from pqtls.openssl.held import find_settings_obstacle, find_unheld
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
@@ -50,6 +50,7 @@ from pqtls.openssl.venv_manifest import (
 )
 from pqtls.openssl.venv_settings import SETTINGS
 from pqtls.openssl.ways import choose_source
+from pqtls.openssl.whole_folder import sync_folder, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pqtls.ending.keeper import temporary_name
 from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.dynstr import rename_strings
@@ -32,6 +31,7 @@ from pqtls.openssl.paths import is_folder
 from pqtls.openssl.private_folder import cache_folder as default_cache_folder
 from pqtls.openssl.private_folder import find_own_obstacle, make_private_folder
 from pqtls.openssl.probe import forget_probes, probe_mlkem
+from pqtls.openssl.whole_folder import move_into_place, start_folder, sync_folder, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,15 +172,14 @@ def _make(graft: Graft, interpreter: Interpreter, environment: Mapping[str, str]
     files = patch_libraries(graft.source, graft.folders)
     base = graft.folder.parent
     _remove_abandoned(base)
-    making = temporary_name(base, ".making-")
-    making.mkdir(mode=0o700)
+    making = start_folder(base)
     try:
         for name, data in files.items():
             write_file(making / name, data)
         _prove(graft, making, interpreter, environment)
         write_file(making / MANIFEST, json.dumps(_manifest(graft, files), indent=1).encode())
         sync_folder(making)
-        _move_into_place(making, graft.folder)
+        move_into_place(making, graft.folder, lambda: is_intact(graft.folder))
         sync_folder(base)
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -281,55 +280,6 @@ def _manifest(graft: Graft, files: dict[str, bytes]) -> dict[str, object]:
         "folders": asdict(graft.folders),
         "modules_variable": None if graft.modules is None else str(graft.modules),
     }
-
-
-def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a new file, down to the disk.
-
-    Args:
-        path: Where nothing is yet.
-        data: Its contents.
-        mode: Its permissions, whatever the umask.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder last over a loss of power.
-
-    Args:
-        folder: The folder.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move_into_place(making: Path, folder: Path) -> None:
-    """Rename a finished graft to its name. Another process may have been first; a damaged one steps aside."""
-    for _ in range(3):
-        try:
-            making.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-        else:
-            return
-        if is_intact(folder):
-            return
-        aside = temporary_name(folder.parent, ".gone-")
-        aside.mkdir(mode=0o700)
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)  # over an empty folder of ours: processes that mapped the old files keep them
-        shutil.rmtree(aside, ignore_errors=True)
-    raise UsageError(f"{folder} keeps being replaced by something else.", "Remove it and try again.")
 
 
 def _remove_abandoned(base: Path) -> None:

@@ -12,20 +12,19 @@ reached.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls.errors import UsageError
 from pqtls.openssl.environment import MANIFEST, OPENSSH_SCHEMA, read_manifest
 from pqtls.openssl.private_folder import find_own_obstacle, make_private_folder
+from pqtls.openssl.whole_folder import move_into_place, start_folder, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,13 +152,11 @@ def _make_wrappers(graft_folder: Path, programs: Mapping[str, str]) -> Path:
     folder = base / f"openssh-{digest.hexdigest()[:32]}"
     if _is_intact(folder, files):
         return folder
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=base))  # 0700
+    making = start_folder(base)
     try:
         for name, data in files.items():
-            descriptor = os.open(making / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o700)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-        _move_into_place(making, folder, files)
+            write_file(making / name, data, 0o700)
+        move_into_place(making, folder, lambda: _is_intact(folder, files))
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
@@ -182,22 +179,3 @@ def _is_intact(folder: Path, files: Mapping[str, bytes]) -> bool:
         return names == set(files) and all((folder / name).read_bytes() == data for name, data in files.items())
     except OSError:
         return False
-
-
-def _move_into_place(making: Path, folder: Path, files: Mapping[str, bytes]) -> None:
-    """Rename finished wrappers to their name. Another process may have been first; damaged ones step aside."""
-    for _ in range(3):
-        try:
-            making.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-        else:
-            return
-        if _is_intact(folder, files):
-            return
-        aside = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    raise UsageError(f"{folder} keeps being replaced by something else.", "Remove it and try again.")

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import pqtls.inject
 from pqtls.errors import BugError, CannotProveError
 from pqtls.openssl.child import MARK, ask
-from pqtls.openssl.graft import sync_folder, write_file
 from pqtls.openssl.paths import exists, find_matching
 from pqtls.openssl.venv import graft_root
 from pqtls.openssl.venv_manifest import PACKAGE_PREFIX, PTH, START, find_packages
+from pqtls.openssl.whole_folder import sync_folder, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
