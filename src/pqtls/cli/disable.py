@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
+from pqtls.cli.options import venv_option
 from pqtls.errors import EXIT_PROVEN
 
 
 @click.command()
-@click.option(
-    "--venv",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The virtual environment; else $VIRTUAL_ENV, else the one that pqtls runs in.",
-)
+@venv_option
 def disable(folder: Path | None) -> int:
     """Undo `pqtls enable`: the virtual environment's files are as they were before.
 

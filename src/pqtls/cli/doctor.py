@@ -8,19 +8,13 @@ from pathlib import Path
 
 import click
 
+from pqtls.cli.options import openssl_source_option, python_option
 from pqtls.errors import EXIT_FINDING, EXIT_PROVEN
 
 
 @click.command()
-@click.option(
-    "--python", "executable", metavar="PROGRAM", help="Examine this interpreter instead of the one that runs pqtls."
-)
-@click.option(
-    "--openssl-source",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="PQTLS_OPENSSL_SOURCE",
-    help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
-)
+@python_option
+@openssl_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the screen.")
 def doctor(executable: str | None, openssl_source: Path | None, as_json: bool) -> int:
     """Say which OpenSSL stands under Python, which other TLS stacks are installed, and what to do next.

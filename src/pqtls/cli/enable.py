@@ -6,23 +6,13 @@ from pathlib import Path
 
 import click
 
-from pqtls.cli.options import groups_option
+from pqtls.cli.options import groups_option, openssl_source_option, venv_option
 from pqtls.errors import EXIT_PROVEN
 
 
 @click.command()
-@click.option(
-    "--venv",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The virtual environment; else $VIRTUAL_ENV, else the one that pqtls runs in.",
-)
-@click.option(
-    "--openssl-source",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="PQTLS_OPENSSL_SOURCE",
-    help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
-)
+@venv_option
+@openssl_source_option
 @groups_option
 @click.option(
     "--require-pq",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pqtls.cli.options import openssl_source_option, python_option
 from pqtls.errors import EXIT_FINDING, EXIT_PROVEN, UsageError
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ _SHOWN = {
     "prove": "proving it by a handshake",
 }
 
-_python_option = click.option(
-    "--python", "executable", metavar="PROGRAM", help="For this interpreter instead of the one that runs pqtls."
-)
-
 
 @click.group()
 def openssl() -> None:
@@ -36,13 +33,8 @@ def openssl() -> None:
 
 
 @openssl.command("list")
-@_python_option
-@click.option(
-    "--openssl-source",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="PQTLS_OPENSSL_SOURCE",
-    help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
-)
+@python_option
+@openssl_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def list_(executable: str | None, openssl_source: Path | None, as_json: bool) -> int:
     """List every OpenSSL found for an interpreter: version, support, what it needs, and which is taken and why.
@@ -86,7 +78,7 @@ def list_(executable: str | None, openssl_source: Path | None, as_json: bool) ->
     help="Where it looks for openssl.cnf and CA certificates. Default: where the interpreter's own OpenSSL looks.",
 )
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Compilers at once. Default: one a processor.")
-@_python_option
+@python_option
 def build(source: str | None, sha256: str, openssldir: str, jobs: int | None, executable: str | None) -> int:
     """Build libssl.so.3 and libcrypto.so.3 from a release's tarball, for `--openssl graft` to take.
 

@@ -19,18 +19,52 @@ _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
+def venv_option(command: Command) -> Command:
+    """Add --venv, as `folder`.
+
+    Args:
+        command: The function of a verb.
+    """
+    return click.option(
+        "--venv",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The virtual environment; else $VIRTUAL_ENV, else the one that pqtls runs in.",
+    )(command)
+
+
+def python_option(command: Command) -> Command:
+    """Add --python, as `executable`.
+
+    Args:
+        command: The function of a verb.
+    """
+    return click.option(
+        "--python", "executable", metavar="PROGRAM", help="For this interpreter instead of the one that runs pqtls."
+    )(command)
+
+
+def openssl_source_option(command: Command) -> Command:
+    """Add --openssl-source.
+
+    Args:
+        command: The function of a verb.
+    """
+    return click.option(
+        "--openssl-source",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="PQTLS_OPENSSL_SOURCE",
+        help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
+    )(command)
+
+
 def openssl_options(command: Command) -> Command:
     """Add --openssl and --openssl-source.
 
     Args:
         command: The function of a verb.
     """
-    command = click.option(
-        "--openssl-source",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="PQTLS_OPENSSL_SOURCE",
-        help="Folder with libssl.so.3 and libcrypto.so.3 (3.5 or newer) to graft from.",
-    )(command)
+    command = openssl_source_option(command)
     return click.option(
         "--openssl",
         type=click.Choice(["auto", "native", "graft", "system"]),

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import click
 
+from pqtls.cli.options import venv_option
+
 
 @click.command()
-@click.option(
-    "--venv",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The virtual environment; else $VIRTUAL_ENV, else the one that pqtls runs in.",
-)
+@venv_option
 @click.option(
     "--fail-if-older-than", "oldest", metavar="V", help="An OpenSSL older than V, such as 3.5.8, is a finding."
 )
