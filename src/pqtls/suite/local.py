@@ -6,18 +6,16 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pqtls import __version__
 from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
-from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
+from pqtls.report.model import CaseResult, Refusal, SuiteReport
 from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
@@ -27,6 +25,7 @@ from pqtls.suite.packets import Packets, create_private
 from pqtls.suite.process import ProcessGroups
 from pqtls.suite.result import case_result
 from pqtls.suite.schedule import Listener, Schedule
+from pqtls.suite.setting import describe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +66,8 @@ def _run(
     options: Options, listener: Listener, cases: Sequence[Case], aws: AwsV2 | None, keeper: Keeper, began: float
 ) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
-    extra = (options.openssl_source,) if options.openssl_source else ()
-    servers = choose_way("auto", python, extra_sources=extra)
-    clients = choose_way(options.openssl, python, extra_sources=extra)
+    servers = choose_way("auto", python, extra_sources=options.extra_sources)
+    clients = choose_way(options.openssl, python, extra_sources=options.extra_sources)
     with ExitStack() as stack:
         folder = keeper.folder
         lab = _Lab(stack, folder, servers, python, options)
@@ -82,29 +80,14 @@ def _run(
                     "A packet capture needs --network namespaces, which this system must allow.",
                 )
             create_private(options.pcap_path)
-        setting = _describe(options, python, clients, servers, lab.network.witnesses)
-        cases, sentence = settle(aws, cases, options.cases, sees_it=lab.network.sees_every_program)
-        setting = replace(setting, aws_cli_v2=sentence)
+        cases, about_aws = settle(aws, cases, options.cases, sees_it=lab.network.sees_every_program)
+        setting = describe_setting(
+            options, python, clients, lab.network.witnesses, servers=servers, aws_cli_v2=about_aws
+        )
         listener.setting_known(setting)
         client = Client(lab.network, stack.enter_context(ProcessGroups(keeper)), folder, clients, options.timeout_s)
         results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)
     return SuiteReport(setting, tuple(results), control, time.monotonic() - began)
-
-
-def _describe(options: Options, python: Interpreter, clients: Way, servers: Way, witnesses: str) -> Setting:
-    return Setting(
-        pqtls=__version__,
-        python=python.version,
-        way=clients.kind,
-        openssl=clients.openssl_version,
-        why=clients.reason,
-        source=clients.source_description,
-        servers=f"{servers.openssl_version} ({servers.kind})",
-        client_groups=options.groups,
-        server_groups=options.server_groups,
-        server_tls="TLSv1.2" if options.server_tls else "",
-        witnesses=witnesses,
-    )
 
 
 class _Lab:

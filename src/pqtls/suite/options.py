@@ -49,3 +49,8 @@ class Options:
     def names(cls) -> tuple[str, ...]:
         """Return the names of all options."""
         return tuple(each.name for each in fields(cls))
+
+    @property
+    def extra_sources(self) -> tuple[Path, ...]:
+        """The folders to graft from that the user named."""
+        return (self.openssl_source,) if self.openssl_source else ()

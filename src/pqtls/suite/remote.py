@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pqtls import __version__
 from pqtls.ending.keeper import Keeper
 from pqtls.errors import UsageError
 from pqtls.lab.ca import LabCA
 from pqtls.observe.client_processes import NOT_WATCHED
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
-from pqtls.report.model import CaseResult, Setting, SuiteReport
+from pqtls.report.model import CaseResult, SuiteReport
 from pqtls.suite.aws_v2 import choose_cases, settle
 from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
@@ -31,6 +30,7 @@ from pqtls.suite.packets import Packets, create_private
 from pqtls.suite.process import ProcessGroups
 from pqtls.suite.result import case_result
 from pqtls.suite.schedule import Listener, Schedule
+from pqtls.suite.setting import describe_setting
 from pqtls.suite.target import Target, parse_endpoint, parse_region
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def _run(
     began: float,
 ) -> SuiteReport:
     python = inspect_interpreter(sys.executable)
-    extra = (options.openssl_source,) if options.openssl_source else ()
-    way = choose_way(options.openssl, python, extra_sources=extra)
+    servers = choose_way("auto", python, extra_sources=options.extra_sources)  # of the lab, for the control
+    way = choose_way(options.openssl, python, extra_sources=options.extra_sources)
     with ExitStack() as stack:
         folder = keeper.folder
         conf = hold_to_groups(options.groups, folder / "clients", way, python, dict(os.environ))
@@ -89,25 +89,17 @@ def _run(
                     "Capturing them on the host's own network needs CAP_NET_RAW: run as root.",
                 )
             create_private(options.pcap_path)
-        setting = Setting(
-            pqtls=__version__,
-            python=python.version,
-            way=way.kind,
-            openssl=way.openssl_version,
-            why=way.reason,
-            source=way.source_description,
-            servers="",
-            client_groups=options.groups,
-            server_groups="",
-            witnesses=network.witnesses,
-            targets=tuple(f"{target.host}:{target.port}" for target in targets),
-            aws_cli_v2=about_aws,
+        setting = describe_setting(
+            options, python, way, network.witnesses, targets=tuple(targets), aws_cli_v2=about_aws
         )
         listener.setting_known(setting)
         processes = stack.enter_context(ProcessGroups(keeper))
         client = Client(network, processes, folder, way, options.timeout_s)
         run = _Run(options, client, listener, conf, folder, network.parallel_clients)
-        control = partial(_run_control, processes, folder, way, options)
+        control_conf = hold_to_groups(CONTROL_GROUPS, folder / "control", way, python)
+        # Known for none of the clients that are watched beside it.
+        control_conf = {**control_conf, CLIENT_MARKER: NOT_WATCHED}
+        control = partial(_run_control, processes, folder, way, servers, control_conf, options.timeout_s)
         results, control_result = run.run(pairs, control)
     return SuiteReport(setting, tuple(results), control_result, time.monotonic() - began)
 
@@ -163,18 +155,13 @@ class _Run:
         return case_result(case, run, allowed=self._options.allowed, target=target)
 
 
-def _run_control(processes: ProcessGroups, folder: Path, way: Way, options: Options) -> CaseResult:
+def _run_control(
+    processes: ProcessGroups, folder: Path, way: Way, servers_way: Way, conf: dict[str, str], timeout_s: float
+) -> CaseResult:
     """Run the negative control in a lab of its own, on loopback."""
-    python = inspect_interpreter(sys.executable)
-    extra = (options.openssl_source,) if options.openssl_source else ()
-    servers_way = choose_way("auto", python, extra_sources=extra)
     ca = LabCA(folder / "ca")
-    conf = hold_to_groups(CONTROL_GROUPS, folder / "control", way, python)
     with ExitStack() as stack:
         network = open_network("router", stack, ca.bundle, 1)
         environment = servers_way.apply({**bare_environment(), "TMPDIR": str(folder)})
         servers = stack.enter_context(network.make_servers(ca, sys.executable, environment))
-        client = Client(network, processes, folder, way, options.timeout_s)
-        # Known for none of the clients that are watched beside it.
-        conf = {**conf, CLIENT_MARKER: NOT_WATCHED}
-        return run_control(client, servers.address("good"), conf)
+        return run_control(Client(network, processes, folder, way, timeout_s), servers.address("good"), conf)
