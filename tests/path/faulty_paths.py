@@ -323,7 +323,7 @@ def penalty(rng: random.Random) -> Case:
         def block() -> None:
             simulator.blocked_until_s = simulator.clock_s + block_s
 
-        box.on_kill = block  # type: ignore[method-assign]
+        box.on_kill = block
         return [box]
 
     simulator.make_boxes = make_boxes

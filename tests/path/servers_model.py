@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -211,13 +212,14 @@ class TlsApp(App):
         self._mark(size, "flight", **facts)
 
 
-class FirstFlightBox(Box):
+class FirstFlightBox(Box, ABC):
     """Looks at the client's first bytes and may kill the connection; then everything of it is dropped."""
 
     def __init__(self, kill: str) -> None:
         self.kill = kill
         self.is_killed = False
         self.is_passed = False
+        self.on_kill: Callable[[], None] = lambda: None
 
     def on_segment(self, offset: int, payload: bytes) -> str:
         if self.is_killed:
@@ -230,11 +232,9 @@ class FirstFlightBox(Box):
         self.on_kill()
         return self.kill
 
-    def on_kill(self) -> None:
-        """Be told of a kill."""
-
+    @abstractmethod
     def dislikes(self, offset: int, payload: bytes) -> bool:
-        raise NotImplementedError
+        """Tell whether this segment is one to kill for."""
 
 
 class WholeRecordBox(FirstFlightBox):

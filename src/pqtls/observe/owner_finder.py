@@ -76,7 +76,8 @@ class OwnerFinder:
         self._write(json.dumps(settings))
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        answer = self._process.stdout.readline().decode().strip() if poll.poll(_START_TIMEOUT_S * 1000) else ""  # type: ignore[union-attr]
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        answer = self._process.stdout.readline().decode().strip() if poll.poll(_START_TIMEOUT_S * 1000) else ""
         if answer != "ready":
             self._kill()
             why = answer.removeprefix("refused ") or "the process that finds it did not start."

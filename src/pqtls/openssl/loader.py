@@ -70,8 +70,12 @@ class _Asking:
         for element in (value or "").split(":"):
             here = _ORIGIN.sub(lambda _: origin, element)
             names = ("lib64", "lib", f"lib/{_multiarch(self.elf)}") if _LIB.search(here) else ("",)
-            found += [Path(_LIB.sub(lambda _, name=name: name, here)) for name in names if here]  # type: ignore[misc]
+            found += [_put_lib(here, name) for name in names if here]
         return found
+
+
+def _put_lib(folder: str, name: str) -> Path:
+    return Path(_LIB.sub(lambda _: name, folder))
 
 
 def list_mapped(program: Path, environment: Mapping[str, str], opened: Sequence[Path] = ()) -> list[Mapped]:

@@ -124,7 +124,7 @@ def examine_target(
     store = load_system_roots()
     diagnosis, address = None, ""
     for kind, _, _, _, place in found[:_MAX_ADDRESSES]:
-        network = SocketNetwork(kind, place)  # type: ignore[arg-type]
+        network = SocketNetwork(kind, place)
         diagnosis = examine(Prober(network, target.server_name, store), network, options, limits, report)
         address = str(place[0])
         if any(attempt.is_connected for attempt in diagnosis.attempts):

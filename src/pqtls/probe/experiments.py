@@ -6,6 +6,9 @@ ALPN is offered: a server of another protocol might rightly refuse it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from pqtls.probe.model import (
     ALL_GREASE,
     FFDHE4096,
@@ -18,6 +21,7 @@ from pqtls.probe.model import (
     UNKNOWN_GROUP,
     X448,
     X25519,
+    Cut,
     Experiment,
     HelloPlan,
     SendPlan,
@@ -41,12 +45,12 @@ _NEWEST = HelloPlan(
 )
 
 
-def _split(cut: str | int, pause_s: float = PAUSE_S) -> SendPlan:
-    return SendPlan(cut=cut, pause_s=pause_s)  # type: ignore[arg-type]
+def _split(cut: Cut, pause_s: float = PAUSE_S) -> SendPlan:
+    return SendPlan(cut=cut, pause_s=pause_s)
 
 
-def _classical(**changes: object) -> HelloPlan:
-    return HelloPlan(padded_to=changes.pop("padded_to", 250), **changes)  # type: ignore[arg-type]
+def _classical(**changes: Any) -> HelloPlan:
+    return replace(_CLASSICAL, **changes)
 
 
 _LIST = (

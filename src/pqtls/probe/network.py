@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pqtls.probe.tcp_info import read_tcp_facts
 
@@ -138,7 +138,7 @@ class SocketNetwork:
         address: As `socket.connect` takes it.
     """
 
-    def __init__(self, family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+    def __init__(self, family: socket.AddressFamily, address: tuple[Any, ...]) -> None:
         self._family = family
         self._address = address
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from typing import Any
 
 from pqtls.probe.model import TcpFacts
 
@@ -53,7 +54,7 @@ def parse_tcp_info(data: bytes) -> TcpFacts:
     Args:
         data: The bytes that the kernel filled in.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}  # by the fields of TcpFacts
     for name, (offset, kind) in _FIELDS.items():
         end = offset + struct.calcsize("=" + kind)
         if end <= len(data):
@@ -65,4 +66,4 @@ def parse_tcp_info(data: bytes) -> TcpFacts:
     if "bytes_acked" in found:
         # The SYN counts as one byte (and our FIN, which is sent only after this is read).
         found["bytes_acked"] = max(0, found["bytes_acked"] - 1)
-    return TcpFacts(**found)  # type: ignore[arg-type]
+    return TcpFacts(**found)
