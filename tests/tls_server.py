@@ -11,10 +11,42 @@ from typing import TYPE_CHECKING
 import trustme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HOST = "server.example"
+
+
+@contextlib.contextmanager
+def serve_on_loopback(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Accept on a port of loopback, one connection after the other, in a thread.
+
+    Args:
+        answer: Is given each connection, which is closed after; what breaks one is no concern of the next.
+
+    Yields:
+        The port.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError), connection:
+                connection.settimeout(10)
+                answer(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(timeout=10)
 
 
 @contextlib.contextmanager
@@ -32,25 +64,11 @@ def run_tls_server(folder: Path) -> Iterator[tuple[int, Path]]:
     ca.issue_cert(HOST).configure_cert(context)
     bundle = folder / "ca.pem"
     ca.cert_pem.write_to_path(str(bundle))
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), connection:
-                connection.settimeout(10)
-                with context.wrap_socket(connection, server_side=True) as tls:
-                    tls.sendall(b"hello")
-                    tls.unwrap()
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.sendall(b"hello")
+            tls.unwrap()
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], bundle
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(timeout=10)
+    with serve_on_loopback(answer) as port:
+        yield port, bundle

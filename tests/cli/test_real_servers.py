@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from tests.cli.test_network import obstacle
 from tests.cli.test_test import bare_environment as users_environment
 from tests.cli.test_test import command
 from tests.schemas import validate
+from tests.tls_server import serve_on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,21 +249,13 @@ class TestRegion:
 @contextmanager
 def wordy_proxy(answer: bytes) -> Iterator[int]:
     """Answer whatever comes with one text."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
+    def say(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    with serve_on_loopback(say) as port:
+        yield port
 
 
 def without_capture(program: list[str]) -> list[str]:

@@ -17,9 +17,10 @@ import pytest
 
 from pqtls.ending.keeper import Keeper, temporary_name
 from pqtls.errors import BugError, UsageError
+from tests.lab.namespace_tools import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pqtls.ending.keeper import Program
 
@@ -45,15 +46,6 @@ def sleepers(mark: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 8.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture

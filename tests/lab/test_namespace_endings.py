@@ -114,7 +114,9 @@ def test_the_main_process_is_killed_at_any_moment() -> None:
         time.sleep(delays.uniform(0.03, 0.25))
         process.kill()
         process.wait()
-    assert wait_until(lambda: marked(environment[MARK]) == [])
+    # A holder that is still making its network learns of the end after that; the kernel makes and takes down
+    # networks one at a time, and on a machine where others do the same that has taken more than ten seconds.
+    assert wait_until(lambda: marked(environment[MARK]) == [], timeout_s=40.0)
 
 
 def test_the_holder_is_killed() -> None:

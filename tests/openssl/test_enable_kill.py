@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,38 +35,68 @@ def kill_at(verb: str, root: Path, number: int, report: Path, *native: str) -> b
     return done.returncode == -9
 
 
+def kill_all_along(
+    verb: str,
+    root: Path,
+    report: Path,
+    *native: str,
+    prepare: Callable[[], None],
+    check: Callable[[int], None],
+    mend: Callable[[int], None],
+) -> None:
+    """Kill a verb at each change in turn, or at every `STRIDE`-th; after each the environment must be what it was.
+
+    Args:
+        verb: "enable" or "disable".
+        root: The environment, not enabled.
+        report: Where the helper counts changes.
+        native: More arguments for the helper.
+        prepare: Brings the environment to where the verb starts.
+        check: Looks at what a kill left, and is told where it was.
+        mend: Enables it again after a kill, and looks at that.
+    """
+    before = hash_tree(root)
+    number, kills, was_killed = 1, 0, True
+    while was_killed:
+        prepare()
+        was_killed = kill_at(verb, root, number, report, *native)
+        forget_probes()
+        check(number)
+        if was_killed:
+            mend(number)
+            kills += 1
+        disable_venv(root)
+        assert hash_tree(root) == before, number
+        number += STRIDE
+    assert kills >= max(1, int(report.read_text()) // STRIDE), "too little was killed: the test shows nothing"
+
+
 @pytest.mark.parametrize("verb", ["enable", "enable-again", "disable"])
 def test_killed_at_every_point(verb: str, source: Source, tmp_path: Path) -> None:
     root = make_venv(tmp_path / "venv")
-    before = hash_tree(root)
     own = inspect_interpreter(sys.executable, {}).openssl_version
-    allowed = {"enable": {own, source.version}, "enable-again": {own, source.version}, "disable": {own, source.version}}
     seen = set()
-    number, kills = 1, 0
-    while True:
+
+    def prepare() -> None:
         if verb != "enable":
             enable_venv(root)
         if verb == "enable-again":  # over a damaged one, which stays switched on until the new one is
             next((root / "lib" / "pqtls-graft").glob("2*/libssl.so.3")).unlink()
-        was_killed = kill_at(verb.partition("-")[0], root, number, tmp_path / "report")
-        forget_probes()
+
+    def check(number: int) -> None:
         probe = probe_mlkem(root / "bin" / "python", ENVIRONMENT)
         assert probe.handshake is not None, f"killed at {number}: {probe.failure}"
         assert not probe.failure, f"killed at {number}: {probe.failure}"
-        assert probe.openssl_version in allowed[verb], number
+        assert probe.openssl_version in (own, source.version), number
         seen.add(probe.openssl_version)
-        if was_killed:
-            enable_venv(root)
-            status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
-            assert (status.state, status.exit_code) == ("active", 0), (number, status.findings)
-        disable_venv(root)
-        assert hash_tree(root) == before, number
-        if not was_killed:
-            break
-        kills += 1
-        number += STRIDE
-    assert kills >= 1, "nothing was killed: the test shows nothing"
-    assert kills >= int((tmp_path / "report").read_text()) // STRIDE
+
+    def mend(number: int) -> None:
+        enable_venv(root)
+        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+        assert (status.state, status.exit_code) == ("active", 0), (number, status.findings)
+
+    name = verb.partition("-")[0]
+    kill_all_along(name, root, tmp_path / "report", prepare=prepare, check=check, mend=mend)
     if STRIDE == 1:
         assert seen == {own, source.version}
     shutil.rmtree(root)
@@ -76,29 +107,25 @@ def test_killed_where_there_is_no_graft(verb: str, own_libraries: Path, tmp_path
     """A native Python, by the stand-in of test_enable_native, that is held to post-quantum."""
     environment = {**ENVIRONMENT, "LD_LIBRARY_PATH": str(own_libraries)}
     root = make_venv(tmp_path / "venv")
-    before = hash_tree(root)
     seen = set()
-    number, kills = 1, 0
-    while True:
+
+    def prepare() -> None:
         if verb == "disable":
             enable_venv(root, required(), environment)
-        was_killed = kill_at(verb, root, number, tmp_path / "report", str(own_libraries))
-        forget_probes()
+
+    def check(number: int) -> None:
         probe = probe_mlkem(root / "bin" / "python", environment)
         assert probe.has_mlkem, f"killed at {number}: {probe.failure}"
         offered = probe.offered_groups
         assert 0x001D in offered or offered == (0x11EC, 0x11EB, 0x11ED), number
         seen.add(offered)
-        if was_killed:
-            enable_venv(root, required(), environment)
-            status = examine_venv(find_venv(root, environment), environment)
-            assert (status.state, status.exit_code, status.unheld) == ("native", 0, ()), (number, status.findings)
-        disable_venv(root)
-        assert hash_tree(root) == before, number
-        if not was_killed:
-            break
-        kills += 1
-        number += STRIDE
-    assert kills >= 1, "nothing was killed: the test shows nothing"
+
+    def mend(number: int) -> None:
+        enable_venv(root, required(), environment)
+        status = examine_venv(find_venv(root, environment), environment)
+        assert (status.state, status.exit_code, status.unheld) == ("native", 0, ()), (number, status.findings)
+
+    libraries = str(own_libraries)
+    kill_all_along(verb, root, tmp_path / "report", libraries, prepare=prepare, check=check, mend=mend)
     if STRIDE == 1:
         assert len(seen) == 2

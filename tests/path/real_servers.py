@@ -21,6 +21,7 @@ from pqtls.wire.extensions import Extension
 from pqtls.wire.records import Record
 from pqtls.wire.server_hello import ServerHello
 from tests.path.servers_model import read_hello
+from tests.tls_server import serve_on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -256,24 +257,10 @@ def run_minting_server() -> Iterator[int]:
 
     context = new_context("nobody.example")
     context.sni_callback = choose
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), connection:
-                connection.settimeout(10)
-                with context.wrap_socket(connection, server_side=True) as tls:
-                    tls.recv(1)
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.recv(1)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(timeout=10)
+    with serve_on_loopback(answer) as port:
+        yield port
