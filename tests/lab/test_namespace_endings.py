@@ -115,7 +115,7 @@ def test_the_main_process_is_killed_at_any_moment() -> None:
         process.kill()
         process.wait()
     # A holder that is still making its network learns of the end after that; the kernel makes and takes down
-    # networks one at a time, and on a machine where others do the same that has taken more than ten seconds.
+    # networks one at a time. Where others did the same, ten seconds were once too few.
     assert wait_until(lambda: marked(environment[MARK]) == [], timeout_s=40.0)
 
 
