@@ -131,9 +131,7 @@ class NetworkConfigurator:
         Raises:
             OSError: The kernel refuses.
         """
-        body = _ROUTE.pack(
-            socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0
-        )
+        body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
         body += _attribute(_RTA_OIF, struct.pack("=I", self._index(name)))
         body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         self._request(_RTM_NEWROUTE, body, _NLM_F_CREATE | _NLM_F_EXCL)
