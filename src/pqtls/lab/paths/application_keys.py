@@ -1,4 +1,4 @@
-"""The traffic keys after a TLS 1.3 handshake, which only a server that answers requests needs (RFC 9846 section 7.1)."""
+"""The traffic keys after a TLS 1.3 handshake: only a server that answers needs them (RFC 9846 section 7.1)."""
 
 from __future__ import annotations
 

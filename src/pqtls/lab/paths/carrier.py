@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pqtls.lab.paths.policies import FirstFlightPolicy, Penalty
 from pqtls.lab.paths.scenario import Link
-from pqtls.wire.link import ETHERNET
 from pqtls.wire.errors import MalformedError
+from pqtls.wire.link import ETHERNET
 from pqtls.wire.packet_builder import build_ipv4
 from pqtls.wire.packets import ACK, FIN, PSH, RST, SYN, TcpSegment, parse_packet
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 CLASSICAL = (X25519, P256, P384)
 HYBRIDS = (HYBRID, HYBRID_P256, HYBRID_P384)
 _WITH_HYBRID = (HYBRID, *CLASSICAL)
-_HEADERS_BYTES = 52  # IPv4 and TCP with timestamps
 
 
 def draw(fault: str, seed: int) -> Scenario:
@@ -64,7 +63,7 @@ def _clamp(rng: random.Random) -> int | None:
 def _scenario(fault: str, rng: random.Random, expected: set[str], **parts: Any) -> Scenario:
     parts.setdefault("link", _link(rng))
     parts.setdefault("tls", _tls(rng))
-    sets = {name: frozenset(parts.pop(name, ())) for name in ("also", "triggered_by", "costs")}
+    sets: dict[str, Any] = {name: frozenset(parts.pop(name, ())) for name in ("also", "triggered_by", "costs")}
     return Scenario(fault, expected=frozenset(expected), **sets, **parts)
 
 
@@ -188,7 +187,12 @@ def _penalty(fault: str, rng: random.Random) -> Scenario:
 
 def _low_mtu(fault: str, rng: random.Random) -> Scenario:
     mtu = rng.choice((1480, 1420, 1400, 1280, rng.randint(952, 1492)))
-    return _scenario(fault, rng, set(), link=_link(rng, honest_mtu=mtu), costs={"F16"})
+    both_ways = rng.random() < 0.5
+    # Both ways it is the server who learns first, by its own flight, and then asks for smaller segments: a clamp, as
+    # far as the client can see.
+    tls = _tls(rng, flight_bytes=rng.randint(1500, 6000))
+    link = _link(rng, honest_mtu=mtu, is_honest_both_ways=both_ways)
+    return _scenario(fault, rng, set(), link=link, tls=tls, costs={"F17" if both_ways else "F16"})
 
 
 def _clamped(fault: str, rng: random.Random) -> Scenario:

@@ -1,4 +1,4 @@
-"""What a box on the path does with a connection's first bytes, and for how long it holds a grudge. No input or output."""
+"""What a box does with the first bytes of a connection, and for how long it holds a grudge. No input or output."""
 
 from __future__ import annotations
 

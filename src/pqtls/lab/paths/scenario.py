@@ -25,6 +25,7 @@ class Link:
         clamp_bytes: MSS clamp, both ways, as payload of a segment with timestamps; None for none.
         window_bytes: First window that the client is told; None for the server's own.
         honest_mtu: MTU between the routers, told by ICMP; None for 1500.
+        is_honest_both_ways: That MTU is the way back's too.
         forward_hole_bytes: Segments to the server with more payload vanish; None for none.
         reverse_hole_bytes: The same from the server.
     """
@@ -36,6 +37,7 @@ class Link:
     clamp_bytes: int | None = None
     window_bytes: int | None = None
     honest_mtu: int | None = None
+    is_honest_both_ways: bool = False
     forward_hole_bytes: int | None = None
     reverse_hole_bytes: int | None = None
 

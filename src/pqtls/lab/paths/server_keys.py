@@ -47,5 +47,5 @@ def agree(group: int, client_share: bytes, fault: str = "") -> tuple[bytes, byte
     return _join(ciphertext, pair.share, is_mlkem_first), _join(mlkem_secret, classical_secret, is_secret_first)
 
 
-def _join(mlkem: bytes, classical: bytes, is_mlkem_first: bool) -> bytes:  # noqa: FBT001 - it reads well
+def _join(mlkem: bytes, classical: bytes, is_mlkem_first: bool) -> bytes:
     return mlkem + classical if is_mlkem_first else classical + mlkem

@@ -108,14 +108,15 @@ class Topology:
         finally:
             setns(self.descriptors["client"], CLONE_NEWNET)
 
-    def set_inner_mtu(self, mtu: int) -> None:
+    def set_inner_mtu(self, towards_server: int, towards_client: int) -> None:
         """Set the MTU between the routers, which tell senders of it by ICMP.
 
         Args:
-            mtu: In bytes.
+            towards_server: In bytes.
+            towards_client: In bytes.
         """
-        self._networks["near"].set_mtu(NEAR_LINK, mtu)
-        self._networks["far"].set_mtu(FAR_LINK, mtu)
+        self._networks["near"].set_mtu(NEAR_LINK, towards_server)
+        self._networks["far"].set_mtu(FAR_LINK, towards_client)
         for name in ("client", "server"):  # what was learned of another MTU is forgotten
             with self.inside(name), contextlib.suppress(OSError):
                 Path("/proc/sys/net/ipv4/route/flush").write_text("1", encoding="ascii")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pqtls.lab.leftovers import end_processes, namespace_id
 from pqtls.lab.messages import encode_line
-from pqtls.lab.namespace_child import SetUpError
 from pqtls.lab.names import LOOPBACK
+from pqtls.lab.namespace_child import SetUpError
 from pqtls.lab.paths import topology
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class World:
             if self._is_inspected != scenario.is_inspected:
                 self.ground.take_server_address(is_taken=scenario.is_inspected)
                 self._is_inspected = scenario.is_inspected
-            self.ground.set_inner_mtu(scenario.link.honest_mtu or topology.MTU)
+            mtu = scenario.link.honest_mtu or topology.MTU
+            self.ground.set_inner_mtu(mtu, mtu if scenario.link.is_honest_both_ways else topology.MTU)
             self._carrier.apply(scenario, request["seed"])
         return self._listen(scenario, request)
 
