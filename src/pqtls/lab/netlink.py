@@ -136,19 +136,6 @@ class NetworkConfigurator:
         body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         self._request(_RTM_NEWROUTE, body, _NLM_F_CREATE | _NLM_F_EXCL)
 
-    def set_mtu(self, name: str, mtu: int) -> None:
-        """Set an interface's MTU.
-
-        Args:
-            name: The interface.
-            mtu: In bytes.
-
-        Raises:
-            OSError: The kernel refuses.
-        """
-        body = _LINK.pack(socket.AF_UNSPEC, 0, self._index(name), 0, 0)
-        self._request(_RTM_NEWLINK, body + _attribute(_IFLA_MTU, struct.pack("=I", mtu)))
-
     def set_up(self, name: str) -> None:
         """Set an interface up.
 

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import random
 import select
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -13,19 +14,20 @@ from typing import TYPE_CHECKING
 
 from pqtls.lab.paths.policies import FirstFlightPolicy, Penalty
 from pqtls.lab.paths.scenario import Link
+from pqtls.lab.paths.topology import FAR_ROUTER_ADDRESS, NEAR_ROUTER_ADDRESS
+from pqtls.wire.checksums import internet_checksum
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.link import ETHERNET
 from pqtls.wire.packet_builder import build_ipv4
 from pqtls.wire.packets import ACK, FIN, PSH, RST, SYN, TcpSegment, parse_packet
 
 if TYPE_CHECKING:
-    import socket
-
     from pqtls.lab.paths.scenario import Scenario
 
 _ETHERNET_BYTES = 14
 _IPV4 = b"\x08\x00"
-_TCP = 6
+_ICMP, _TCP = 1, 6
+_QUOTED_BYTES = 548  # of the packet that was too big
 _MAX_FRAME_BYTES = 65_536
 _TIMESTAMPS_BYTES = 12
 _MSS_OPTION, _END_OPTION, _NOTHING_OPTION = 2, 0, 1
@@ -103,6 +105,11 @@ class Carrier:
             self._send(frame, is_up, self._delay_s())
             return
         link = self._link
+        if link.honest_mtu is not None and (is_up or link.is_honest_both_ways):
+            packet = frame[_ETHERNET_BYTES:]
+            if len(packet) > link.honest_mtu:
+                self._tell_too_big(frame, is_up, link.honest_mtu)
+                return
         hole_bytes = link.forward_hole_bytes if is_up else link.reverse_hole_bytes
         if hole_bytes is not None and len(segment.payload) > hole_bytes:
             return
@@ -159,6 +166,15 @@ class Carrier:
         forged = TcpSegment(segment.dst, segment.src, seq, (segment.seq + taken) & 0xFFFFFFFF, flags, payload)
         packet = build_ipv4(segment.dst.ip, segment.src.ip, _TCP, forged.build())
         self._send(frame[6:12] + frame[0:6] + _IPV4 + packet, is_up=False, delay_s=self._delay_s())
+
+    def _tell_too_big(self, frame: bytes, is_up: bool, mtu: int) -> None:
+        """Send a router's "fragmentation needed" back to the sender (RFC 1191 section 4)."""
+        packet = frame[_ETHERNET_BYTES:]
+        body = b"\x03\x04\x00\x00" + mtu.to_bytes(4, "big") + packet[:_QUOTED_BYTES]
+        body = body[:2] + internet_checksum(body).to_bytes(2, "big") + body[4:]
+        router = socket.inet_aton(FAR_ROUTER_ADDRESS if is_up else NEAR_ROUTER_ADDRESS)  # its own would be dropped
+        answer = build_ipv4(router, packet[12:16], _ICMP, body)
+        self._send(frame[6:12] + frame[0:6] + _IPV4 + answer, not is_up, self._delay_s())
 
     def _change(self, segment: TcpSegment, is_up: bool) -> TcpSegment:
         link = self._link

@@ -26,22 +26,25 @@ UPSTREAM_ADDRESS = "198.51.100.2"
 DEFAULT_ADDRESS = "198.51.100.3"
 """A router's default server."""
 
+NEAR_ROUTER_ADDRESS, FAR_ROUTER_ADDRESS = "203.0.113.1", "203.0.113.2"
+"""The routers', on the sides of the box; what the box itself has to say comes from them."""
+
 NAMES = ("client", "near", "box", "far", "server")
 CLIENT_LINK, NEAR_LINK, FAR_LINK, SERVER_LINK = "pqtls0", "pqtls1", "pqtls2", "pqtls3"
 MTU = 1500
 
 _LINKS = (
     ("client", "near", CLIENT_LINK, CLIENT_ADDRESS, "192.0.2.253", 24),
-    ("near", "box", NEAR_LINK, "203.0.113.1", None, 30),
-    ("box", "far", FAR_LINK, None, "203.0.113.2", 30),
+    ("near", "box", NEAR_LINK, NEAR_ROUTER_ADDRESS, None, 30),
+    ("box", "far", FAR_LINK, None, FAR_ROUTER_ADDRESS, 30),
     ("far", "server", SERVER_LINK, "198.51.100.254", SERVER_ADDRESS, 24),
 )
-_ROUTES = (
-    ("client", CLIENT_LINK, "192.0.2.253"),
-    ("near", NEAR_LINK, "203.0.113.2"),
-    ("far", FAR_LINK, "203.0.113.1"),
-    ("server", SERVER_LINK, "198.51.100.254"),
-)
+_ROUTES = {
+    "client": (CLIENT_LINK, "192.0.2.253"),
+    "near": (NEAR_LINK, FAR_ROUTER_ADDRESS),
+    "far": (FAR_LINK, NEAR_ROUTER_ADDRESS),
+    "server": (SERVER_LINK, "198.51.100.254"),
+}
 # Nothing that one connection taught is to help the next, and a black hole is to stay one.
 _SETTINGS = {"tcp_no_metrics_save": "1", "tcp_mtu_probing": "0", "ip_unprivileged_port_start": "0"}
 
@@ -77,8 +80,8 @@ class Topology:
         with step("addresses"):
             for address in (UPSTREAM_ADDRESS, DEFAULT_ADDRESS):
                 self._networks["server"].add_address(SERVER_LINK, address, 24)
-            for name, interface, gateway in _ROUTES:
-                self._networks[name].add_default_route(interface, gateway)
+            for name, route in _ROUTES.items():
+                self._networks[name].add_default_route(*route)
 
     def _join(self, left: str, right: str, name: str, near: str | None, far: str | None, prefix: int) -> None:
         with step("veth pair"):
@@ -108,16 +111,9 @@ class Topology:
         finally:
             setns(self.descriptors["client"], CLONE_NEWNET)
 
-    def set_inner_mtu(self, towards_server: int, towards_client: int) -> None:
-        """Set the MTU between the routers, which tell senders of it by ICMP.
-
-        Args:
-            towards_server: In bytes.
-            towards_client: In bytes.
-        """
-        self._networks["near"].set_mtu(NEAR_LINK, towards_server)
-        self._networks["far"].set_mtu(FAR_LINK, towards_client)
-        for name in ("client", "server"):  # what was learned of another MTU is forgotten
+    def forget_paths(self) -> None:
+        """Make client and server forget what they learned of the path's MTU."""
+        for name in ("client", "server"):
             with self.inside(name), contextlib.suppress(OSError):
                 Path("/proc/sys/net/ipv4/route/flush").write_text("1", encoding="ascii")
 

@@ -97,8 +97,7 @@ class World:
             if self._is_inspected != scenario.is_inspected:
                 self.ground.take_server_address(is_taken=scenario.is_inspected)
                 self._is_inspected = scenario.is_inspected
-            mtu = scenario.link.honest_mtu or topology.MTU
-            self.ground.set_inner_mtu(mtu, mtu if scenario.link.is_honest_both_ways else topology.MTU)
+            self.ground.forget_paths()
             self._carrier.apply(scenario, request["seed"])
         return self._listen(scenario, request)
 
