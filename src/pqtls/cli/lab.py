@@ -78,7 +78,7 @@ def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...]) -> int:
     return EXIT_PROVEN
 
 
-@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab.command()
 @_SEED
 @_HEALED
 @_NAMES

@@ -28,11 +28,14 @@ def isolated_python(module: str, *, has_site: bool = False) -> list[str]:
 
     Args:
         module: Its name within `pqtls.lab`; its `main` takes the arguments and returns the exit code.
-        has_site: Installed packages can be imported; else nothing but pqtls and the standard library.
+        has_site: What can be imported here can be there; else nothing but pqtls and the standard library.
     """
+    # The very places that this process imports from, in its order, and nothing found by itself.
+    places = [each for each in sys.path if Path(each).is_absolute()] if has_site else []
+    path = f"sys.path[:] = {[*places, _IMPORT_ROOT]!r}" if has_site else f"sys.path.append({_IMPORT_ROOT!r})"
     start = f"from pqtls.lab.{module} import main; sys.exit(main(sys.argv[1:]))"
-    options = ["-I", *([] if has_site else ["-S"]), *(["-B"] if sys.dont_write_bytecode else [])]
-    return [sys.executable, *options, "-c", f"import sys; sys.path.append({_IMPORT_ROOT!r}); {start}"]
+    options = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, *options, "-c", f"import sys; {path}; {start}"]
 
 
 class Holder:

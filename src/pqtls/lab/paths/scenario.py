@@ -41,18 +41,6 @@ class Link:
     forward_hole_bytes: int | None = None
     reverse_hole_bytes: int | None = None
 
-    @property
-    def is_plain(self) -> bool:
-        """Nothing but time happens to packets."""
-        limits = (
-            self.clamp_bytes,
-            self.window_bytes,
-            self.honest_mtu,
-            self.forward_hole_bytes,
-            self.reverse_hole_bytes,
-        )
-        return all(limit is None for limit in limits) and not self.loss and not self.reorder
-
 
 @dataclass(frozen=True, slots=True)
 class Dislike:
@@ -174,8 +162,11 @@ class Scenario:
 
     @property
     def is_socket_level(self) -> bool:
-        """It needs no packets: a server on loopback shows it too."""
-        return self.box is None and self.link.is_plain and self.front.reading != "window"
+        """It needs no packets of its own: a server on loopback shows it too."""
+        holes = (self.link.forward_hole_bytes, self.link.reverse_hole_bytes)
+        has_hole = any(hole is not None for hole in holes)
+        is_about_packets = bool(self.costs & {"F16", "F17", "F18", "F45"}) or self.front.reading == "window"
+        return self.box is None and not has_hole and not is_about_packets
 
     def without_fault(self) -> Scenario:
         """Return the same path, its fault taken out: the negative control."""

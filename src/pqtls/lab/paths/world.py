@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from pqtls.lab.leftovers import end_processes, namespace_id
@@ -171,15 +172,21 @@ def _hold(control: socket.socket, parent: int, world: World) -> None:
     names = [] if ground is None else topology.NAMES
     networks = {name: namespace_id(f"/proc/self/fd/{descriptors[name]}") for name in names}
     control.sendall(encode_line({"descriptors": descriptors, "networks": networks}))
+    exit_code = 0
     try:
         _answer_until_the_end(control, parent, world)
+    except OSError:
+        pass  # the parent has gone
+    except BaseException:
+        traceback.print_exc()  # to the log, whose last line the parent tells
+        exit_code = 1
     finally:
         for descriptor in descriptors.values():  # first of all, so that nothing more enters
             if descriptor is not None:
                 os.close(descriptor)
         if networks:
             end_processes(frozenset(networks.values()))
-        os._exit(0)  # threads that wait for clients have nothing to wait for any more
+        os._exit(exit_code)  # threads that wait for clients have nothing to wait for any more
 
 
 def _answer_until_the_end(control: socket.socket, parent: int, world: World) -> None:
