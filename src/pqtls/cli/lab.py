@@ -121,8 +121,9 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
 
     chosen = [_check(fault) for fault in faults] or list(DRAWINGS)
     check_able()
+    plan = [(fault, first_seed + number) for number in range(runs) for fault in chosen]
     if is_loopback:
-        chosen = [each for each in chosen if all(draw(each, first_seed + n).is_socket_level for n in range(runs))]
+        plan = [each for each in plan if draw(*each).is_socket_level]
 
     def report(run: PathRun) -> None:
         if not run.is_right:
@@ -131,7 +132,7 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
             click.echo(f"{run.fault} seed {run.seed}: right", err=True)
 
     with end_like_interrupted():
-        done = run_paths(chosen, runs, jobs, is_loopback=is_loopback, first_seed=first_seed, report=report)
+        done = run_paths(plan, jobs, is_loopback=is_loopback, report=report)
     for line in render_table(done):
         click.echo(line)
     return EXIT_PROVEN if all(run.is_right for run in done) else EXIT_FINDING

@@ -110,41 +110,36 @@ def find_problem(scenario: Scenario, found: Diagnosis, *, is_loopback: bool = Fa
 
 
 def run_paths(
-    faults: Iterable[str],
-    runs: int,
+    plan: Iterable[tuple[str, int]],
     jobs: int,
     *,
     is_loopback: bool = False,
-    first_seed: int = 0,
     report: Callable[[PathRun], None] | None = None,
 ) -> list[PathRun]:
-    """Run classes, several paths at a time: each waits most of the time.
+    """Run paths, several at a time: each waits most of the time.
 
     Args:
-        faults: Ids of the classes.
-        runs: Seeds for each.
+        plan: Classes and seeds, in order.
         jobs: Paths at a time.
         is_loopback: On loopback, without namespaces.
-        first_seed: The first of the seeds.
         report: Is told every run as it ends.
 
     Raises:
         NamespacesRefusedError: The system does not allow it.
     """
-    plan: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
     results: queue.SimpleQueue[PathRun | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
-        while (item := plan.get()) is not None:
+        while (item := waiting.get()) is not None:
             try:
                 results.put(run_path(*item, is_loopback=is_loopback))
             except BaseException as error:  # noqa: BLE001 - it is raised again where somebody waits
                 results.put(error)
 
-    chosen = list(faults)
-    items = [(fault, seed) for seed in range(first_seed, first_seed + runs) for fault in chosen]
+    items = list(plan)
     for each in (*items, *[None] * jobs):
-        plan.put(each)
+        waiting.put(each)
     # Threads that nobody waits for: an interruption does not wait for paths, which end with this process.
     for number in range(jobs):
         threading.Thread(target=work, name=f"path-{number}", daemon=True).start()

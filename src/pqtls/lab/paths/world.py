@@ -177,7 +177,7 @@ def _hold(control: socket.socket, parent: int, world: World) -> None:
         _answer_until_the_end(control, parent, world)
     except OSError:
         pass  # the parent has gone
-    except BaseException:
+    except Exception:  # noqa: BLE001 - whatever it was, the namespaces are ended in order
         traceback.print_exc()  # to the log, whose last line the parent tells
         exit_code = 1
     finally:
