@@ -18,6 +18,7 @@ from pqtls.cli.lab import lab
 from pqtls.cli.openssl import openssl
 from pqtls.cli.path import path
 from pqtls.cli.run import run
+from pqtls.cli.serve import serve
 from pqtls.cli.shell import shell
 from pqtls.cli.status import status
 from pqtls.cli.test import test
@@ -43,7 +44,7 @@ def app() -> None:
     """
 
 
-for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl, lab):
+for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl, lab, serve):
     app.add_command(_verb)
 
 

@@ -64,6 +64,7 @@ class TlsServer:
     Attributes:
         verdict: None while it goes on; "reset", "close" or "mute": what to do with the connection after what was
             returned has been sent.
+        is_finished: The client's Finished has come, and was right.
 
     Args:
         plan: What it is able to.
@@ -84,7 +85,7 @@ class TlsServer:
         self._application: tuple[TrafficKeys, TrafficKeys] | None = None
         self._suite = 0
         self._group = 0
-        self._is_finished = False
+        self.is_finished = False
         self._request = b""
 
     def receive(self, data: bytes) -> bytes:
@@ -111,7 +112,7 @@ class TlsServer:
         if kind == cp.ALERT:
             self.verdict = "close"
             return b""
-        if kind == cp.APPLICATION_DATA and self._is_finished:
+        if kind == cp.APPLICATION_DATA and self.is_finished:
             return self._take_request(content)
         if kind != cp.HANDSHAKE:
             raise MalformedError(f"a record of type {kind}", 0, "record")
@@ -228,7 +229,7 @@ class TlsServer:
         expected = finished_mac(self._suite, self._keys[0], self._transcript)
         if message[0] != cp.FINISHED or not hmac.compare_digest(message[4:], expected):
             return self._refuse(f"alert:{DECRYPT_ERROR}")
-        self._is_finished = True
+        self.is_finished = True
         self._client = Protection(self._suite, self._application[0])
         self._own = Protection(self._suite, self._application[1])
         return b""
