@@ -43,7 +43,8 @@ def list_() -> int:
     for fault in DRAWINGS:
         entry = CATALOGUE[fault]
         where = "loopback too" if draw(fault, 0).is_socket_level else ""
-        click.echo(f"{fault}  {entry.kind:<12}  {entry.name:<32}  {where}".rstrip())
+        click.echo(f"{fault:<5}  {entry.kind:<12}  {entry.name:<32}  {where}".rstrip())
+    click.echo(f"{'rough':<5}  {'healthy':<12}  far, lossy, shuffled, narrow, slow; and nothing wrong")
     return EXIT_PROVEN
 
 
@@ -115,11 +116,11 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
     Exits 0 if every run came out right, 1 if one did not.
     """
     from pqtls.cli.signals import end_like_interrupted
-    from pqtls.lab.paths.draws import DRAWINGS, draw
+    from pqtls.lab.paths.draws import DRAWINGS, HEALTHY, draw
     from pqtls.path.target import check_able
     from pqtls.suite.path_runs import render_table, run_paths
 
-    chosen = [_check(fault) for fault in faults] or list(DRAWINGS)
+    chosen = [_check(fault) for fault in faults] or [*DRAWINGS, *HEALTHY]
     check_able()
     plan = [(fault, first_seed + number) for number in range(runs) for fault in chosen]
     if is_loopback:
@@ -154,11 +155,12 @@ def clean() -> int:
 
 
 def _check(fault: str) -> str:
-    from pqtls.lab.paths.draws import DRAWINGS
+    from pqtls.lab.paths.draws import DRAWINGS, HEALTHY
 
-    if fault.upper() not in DRAWINGS:
-        raise UsageError(f"{fault}: the lab has no such fault.", "See `pqtls lab list`.")
-    return fault.upper()
+    for each in (fault.upper(), fault.lower()):
+        if each in DRAWINGS or each in HEALTHY:
+            return each
+    raise UsageError(f"{fault}: the lab has no such fault.", "See `pqtls lab list`.")
 
 
 @contextlib.contextmanager

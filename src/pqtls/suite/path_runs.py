@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pqtls.faults.catalogue import fault_name
+from pqtls.lab.paths.draws import HEALTHY
 from pqtls.lab.paths.path_lab import PathLab
 from pqtls.path.examine import examine
 from pqtls.path.plan import PlanOptions
@@ -58,7 +59,7 @@ def run_path(fault: str, seed: int, *, is_loopback: bool = False) -> PathRun:
     """Make a path, examine it, take the fault out, examine it again.
 
     Args:
-        fault: A key of `pqtls.lab.paths.draws.DRAWINGS`.
+        fault: A key of `DRAWINGS` or `HEALTHY` in `pqtls.lab.paths.draws`.
         seed: Decides its parameters.
         is_loopback: On loopback, without namespaces.
 
@@ -169,7 +170,7 @@ def render_table(runs: list[PathRun]) -> list[str]:
         counts = [run.connections for run in own]
         middle, seconds = statistics.median_high(counts), statistics.median(run.seconds for run in own)
         lines.append(
-            f"| {fault} {fault_name(fault)} | {len(own)} | {right} | {healthy} "
+            f"| {fault if fault in HEALTHY else f'{fault} {fault_name(fault)}'} | {len(own)} | {right} | {healthy} "
             f"| {middle}, {max(counts)} | {seconds:.0f} |"
         )
     return lines

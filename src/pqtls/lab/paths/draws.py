@@ -26,13 +26,13 @@ def draw(fault: str, seed: int) -> Scenario:
     """Return the path that a class and a seed stand for; always the same.
 
     Args:
-        fault: A key of `DRAWINGS`.
+        fault: A key of `DRAWINGS`, or of `HEALTHY`.
         seed: Any number.
 
     Raises:
         KeyError: There is no such class here.
     """
-    drawing = DRAWINGS[fault]
+    drawing = (DRAWINGS | HEALTHY)[fault]
     return drawing(fault, random.Random(f"{fault} {seed}"))  # noqa: S311 - a drawing, seeded
 
 
@@ -231,6 +231,29 @@ def _asks_again(fault: str, rng: random.Random) -> Scenario:
     return _scenario(fault, rng, set(), tls=tls, costs={"F46"}, state="only-by-retry")
 
 
+def _rough(fault: str, rng: random.Random) -> Scenario:
+    """Nothing is wrong, and nothing is easy: far, lossy, shuffled, clamped, narrow; a slow server of any kind."""
+    link = Link(
+        rtt_s=rng.uniform(0.001, 0.2),
+        jitter_s=rng.uniform(0, 0.02),
+        loss=rng.choice((0.0, rng.uniform(0, 0.03))),
+        reorder=rng.choice((0.0, rng.uniform(0, 0.2))),
+        clamp_bytes=_clamp(rng),
+        window_bytes=rng.choice((None, None, rng.randint(300, 4000))),
+        honest_mtu=rng.choice((None, None, rng.randint(952, 1492))),
+        is_honest_both_ways=rng.random() < 0.5,
+    )
+    orders = ((HYBRID, X25519, P256), (X25519, P256), (X25519, HYBRID), (KYBER_DRAFT, X25519), (P384, X25519))
+    tls = _tls(
+        rng,
+        groups=rng.choice(orders),
+        think_s=rng.choice((0.001, rng.uniform(0, 1.5))),
+        is_tls12=rng.random() < 0.2,
+        flight_bytes=rng.randint(1200, 30_000),
+    )
+    return _scenario(fault, rng, set(), link=link, tls=tls, is_full=rng.random() < 0.2)
+
+
 DRAWINGS: dict[str, Callable[[str, random.Random], Scenario]] = {
     "F01": _read_once,
     "F02": _default_server,
@@ -261,3 +284,6 @@ DRAWINGS: dict[str, Callable[[str, random.Random], Scenario]] = {
     "F46": _asks_again,
 }
 """How each class is drawn, by its id in the catalogue."""
+
+HEALTHY: dict[str, Callable[[str, random.Random], Scenario]] = {"rough": _rough}
+"""Paths that are no class of the catalogue and must be called healthy."""

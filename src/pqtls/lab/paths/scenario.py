@@ -164,7 +164,7 @@ class Scenario:
     def is_socket_level(self) -> bool:
         """It needs no packets of its own: a server on loopback shows it too."""
         holes = (self.link.forward_hole_bytes, self.link.reverse_hole_bytes)
-        has_hole = any(hole is not None for hole in holes)
+        has_hole = any(hole is not None for hole in holes) or bool(self.link.loss or self.link.reorder)
         is_about_packets = bool(self.costs & {"F16", "F17", "F18", "F45"}) or self.front.reading == "window"
         return self.box is None and not has_hole and not is_about_packets
 
