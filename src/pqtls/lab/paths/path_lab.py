@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pqtls.lab.extras import missing_library
 from pqtls.lab.holder import Holder, isolated_python
 from pqtls.lab.messages import encode_line
 from pqtls.lab.names import AWS_HOSTS
+from pqtls.lab.namespace_refusal import NamespacesRefusedError
 from pqtls.lab.paths.draws import draw
 from pqtls.probe.network import SocketNetwork
 
@@ -61,6 +63,8 @@ class PathLab:
             UsageError: A library is missing.
             BugError: The process that was to make them failed otherwise.
         """
+        if sys.platform != "linux" and not self._is_loopback:
+            raise NamespacesRefusedError("The lab's namespaces need Linux.", "`pqtls lab verify --loopback` does not.")
         self._certificates = self._make_certificates()
         command = isolated_python("paths.world", has_site=True) + (["--loopback"] if self._is_loopback else [])
         holder = Holder(command)

@@ -191,7 +191,7 @@ def _hold(control: socket.socket, parent: int, world: World) -> None:
 
 def _answer_until_the_end(control: socket.socket, parent: int, world: World) -> None:
     watched = [control.fileno()]
-    with contextlib.suppress(OSError):  # before Linux 5.3 the end of the socket must do
+    with contextlib.suppress(OSError, AttributeError):  # without Linux 5.3 the end of the socket must do
         watched.append(os.pidfd_open(parent))  # a fork of the parent may hold the other end open after it is gone
     if os.getppid() != parent:
         return
