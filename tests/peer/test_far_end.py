@@ -137,6 +137,39 @@ def test_what_the_way_does(change: object, fate: str, there: far_end.FarEnd) -> 
     assert fates(compare(attempts, ask(there))) == [fate], attempts[0].ending
 
 
+def test_the_second_hello_is_lost(there: far_end.FarEnd) -> None:
+    """The first arrived and was answered by a retry: what never came is the second, not the answer."""
+
+    def handle(connection: socket.socket) -> None:
+        data = connection.recv(65_536)
+        with socket.create_connection((LOOPBACK, there.port), 5) as onward:
+            onward.sendall(data)
+            connection.sendall(onward.recv(65_536))
+            connection.settimeout(5)
+            while connection.recv(65_536):  # taken, and never passed on
+                pass
+
+    box = Listener((LOOPBACK, 0), handle)
+    try:
+        attempts = attempt(box.port, "E12")
+    finally:
+        box.close()
+    assert (attempts[0].ending, attempts[0].was_retried) == ("timeout", True)
+    time.sleep(0.2)
+    assert fates(compare(attempts, ask(there))) == ["lost-there"]
+
+
+def test_without_an_answer_this_end_is_examined_alone(
+    there: far_end.FarEnd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"{LOOPBACK}:{there.port}"
+    monkeypatch.setenv("PQTLS_TOKEN", "a token that is not theirs")
+    assert run_app(["path", place, "--peer", place]) == 0
+    told = capsys.readouterr()
+    assert "from this end alone" in told.err
+    assert "both ends" not in told.out
+
+
 def test_nothing_arrives(there: far_end.FarEnd) -> None:
     with socket.create_server((LOOPBACK, 0)) as silent:
         attempts = attempt(int(silent.getsockname()[1]), "E1", timeout_s=0.5)
@@ -174,7 +207,7 @@ def test_questions_and_answers_are_what_they_say() -> None:
 def test_the_book_is_bounded() -> None:
     book = Book()
     for _ in range(MAX_ARRIVALS + 10):
-        book.add(Arrival(book.new_number(), 0.0, "", None, (), 0, False, "", 0, None, "closed"))
+        book.add(Arrival(book.new_number(), 0.0, "", None, (), 0, 0, False, "", 0, None, "closed"))
     assert len(book.since(0)[1]) == MAX_ARRIVALS
 
 
@@ -214,13 +247,16 @@ def test_it_runs_until_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from pqtls.cli import main; main()", "serve", "--listen", f"{LOOPBACK}:{port}"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert f"{LOOPBACK}:{port}" in process.stdout.readline()
-        token = process.stdout.readline().removeprefix("token: ").strip()
-        assert attempt(port, "E1")[0].ending == "answered"
-        assert "109" not in (line := process.stdout.readline())
-        assert "hello 250 B" in line
-        _, arrivals = asking.ask(lambda: socket.create_connection((LOOPBACK, port), 5), token, 0)
-        assert [each.hello_bytes for each in arrivals] == [250]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.stdout is not None
+            assert f"{LOOPBACK}:{port}" in process.stdout.readline()
+            token = process.stdout.readline().removeprefix("token: ").strip()
+            assert attempt(port, "E1")[0].ending == "answered"
+            assert "109" not in (line := process.stdout.readline())
+            assert "hello 250 B" in line
+            _, arrivals = asking.ask(lambda: socket.create_connection((LOOPBACK, port), 5), token, 0)
+            assert [each.hello_bytes for each in arrivals] == [250]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

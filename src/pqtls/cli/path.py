@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.cli.peer import Peer, print_comparisons
+from pqtls.cli.peer import compare_ends, open_peer, print_comparisons
 from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, UsageError, combine_exit_codes
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def path(
     check_able()
     if peer_place is not None and len(parsed) > 1:
         raise UsageError("--peer goes with one target.", "Name the host where `pqtls serve` runs.")
-    peer = None if peer_place is None else Peer(peer_place)
+    peer = None if peer_place is None else open_peer(peer_place)
     base = FULL_LIMITS if is_full else Limits()
     limits = Limits(base.connections + 4 * repeats, base.seconds + 10.0 * repeats)
     codes = []
@@ -89,7 +89,7 @@ def path(
                 continue
             finally:
                 progress.stop()
-            compared = None if peer is None else peer.compare(found)
+            compared = None if peer is None else compare_ends(peer, found)
             if file is not None:
                 value = found.to_json(str(target), address)
                 if compared is not None:

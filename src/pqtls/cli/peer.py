@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.errors import UsageError
+from pqtls.errors import CannotProveError, UsageError
 
 if TYPE_CHECKING:
     from pqtls.path.compare import Comparison
@@ -59,6 +59,40 @@ class Peer:
             return socket.create_connection((self._place.host, self._place.port), _CONNECT_TIMEOUT_S)
 
         return ask(connect, self._token, since)
+
+
+def open_peer(where: str) -> Peer | None:
+    """Return the far end; None, said on standard error, if it gives no answer: this end can be examined without.
+
+    Args:
+        where: Host and port of `pqtls serve`.
+
+    Raises:
+        UsageError: There is no token, or this is no host.
+    """
+    try:
+        return Peer(where)
+    except CannotProveError as error:
+        _say(error)
+        return None
+
+
+def compare_ends(peer: Peer, found: Diagnosis) -> tuple[Comparison, ...] | None:
+    """Return what became of each hello; None, said on standard error, if the far end gives no answer any more.
+
+    Args:
+        peer: The far end.
+        found: The examination.
+    """
+    try:
+        return peer.compare(found)
+    except CannotProveError as error:
+        _say(error)
+        return None
+
+
+def _say(error: CannotProveError) -> None:
+    click.echo(f"pqtls: {error.message} What follows is from this end alone.\n  {error.next_step}", err=True)
 
 
 def print_comparisons(comparisons: tuple[Comparison, ...], *, to_stderr: bool) -> None:

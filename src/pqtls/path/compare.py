@@ -106,6 +106,11 @@ def _clock_offset_s(sent: list[Attempt], matched: dict[int, Arrival], arrivals: 
 
 def _judge_same(attempt: Attempt, arrival: Arrival) -> Comparison:
     is_answered = arrival.answered_bytes > _ALERT_BYTES
+    if attempt.ending == "timeout" and attempt.sent is not None and attempt.sent_again is not None:
+        # After a retry it is the second hello that matters, of which the far end counts the bytes alone.
+        wanted_bytes = attempt.sent.size_bytes + attempt.sent_again.size_bytes
+        if arrival.received_bytes < wanted_bytes:
+            return _comparison(attempt, "lost-there", f"{arrival.received_bytes} of {wanted_bytes} B arrived")
     if attempt.ending == "timeout" and is_answered:
         return _comparison(attempt, "lost-back", f"{arrival.answered_bytes} B were sent back")
     if attempt.ending in ("reset", "closed", "alert", "not-tls") and is_answered:

@@ -23,6 +23,7 @@ class Arrival:
         chunks: Size in bytes, and seconds after the start, of what came at each wake-up until the hello was whole:
             segments, where they did not come too close together.
         hello_bytes: Bytes of the hello that came; of all that came if it was never whole.
+        received_bytes: All bytes that came.
         is_whole: The hello was whole.
         sha256: Hash of it in hex, "" if it was never whole.
         answered_bytes: Bytes that the far end sent.
@@ -36,6 +37,7 @@ class Arrival:
     mss_bytes: int | None
     chunks: tuple[tuple[int, float], ...]
     hello_bytes: int
+    received_bytes: int
     is_whole: bool
     sha256: str
     answered_bytes: int

@@ -114,6 +114,7 @@ class _Visit:
         self._hello_bytes = 0
         self._answered = 0
         self._reads = 0
+        self._received = 0
 
     def is_question(self, data: bytes) -> bool:
         """Tell whether this is a question, not TLS; its bytes are kept."""
@@ -124,6 +125,7 @@ class _Visit:
 
     def receive(self, data: bytes, at_s: float) -> bytes:
         self._reads += 1
+        self._received += len(data)
         if not self._hello_bytes:
             if len(self._chunks) < MAX_CHUNKS:
                 self._chunks.append((len(data), round(at_s, 6)))
@@ -153,6 +155,7 @@ class _Visit:
             mss_bytes=getattr(facts, "snd_mss", None),
             chunks=tuple(self._chunks),
             hello_bytes=self._hello_bytes or len(self.stream),
+            received_bytes=self._received,
             is_whole=bool(self._hello_bytes),
             sha256=hashlib.sha256(hello).hexdigest() if hello else "",
             answered_bytes=self._answered,
