@@ -88,8 +88,8 @@ def test_on_loopback_without_namespaces() -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(["lab", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("F13  fault") and "loopback" not in line for line in lines)
-    assert any(line.startswith("F27  fault") and line.endswith("loopback too") for line in lines)
+    assert any(line.startswith("F13    fault") and "loopback" not in line for line in lines)
+    assert any(line.startswith("F27    fault") and line.endswith("loopback too") for line in lines)
 
 
 def test_no_such_fault(capsys: pytest.CaptureFixture[str]) -> None:
