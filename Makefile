@@ -100,3 +100,7 @@ doctor.pyz: ## build dist/doctor.pyz: the doctor in one file that needs only Pyt
 .PHONY: test-openssl-build
 test-openssl-build: $(VENV)/.dev ## build a real OpenSSL 3.5 (a few minutes), run the suite on it; TARBALL=, SHA256=, TWICE=1
 	@$(BIN)/python scripts/prove_openssl_build.py
+
+.PHONY: lab-verify
+lab-verify: $(VENV)/.dev ## pqtls path against every fault of the lab on real packets, 10 runs each, 10 minutes
+	$(BIN)/pqtls lab verify --runs 10 --jobs 8

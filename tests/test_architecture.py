@@ -17,6 +17,7 @@ STEPS = [
     {"evidence", "faults"},
     {"openssl", "observe", "probe"},
     {"lab"},
+    {"peer"},
     {"path"},
     {"report"},
     {"suite"},

@@ -16,7 +16,7 @@ from tests.lab.namespace_tools import require_namespaces
 
 NOBODY = 65534
 ROOT = Path(__file__).parent.parent.parent
-TESTS = ("test_namespace.py", "test_namespace_endings.py", "test_namespace_refusals.py")
+TESTS = ("test_namespace.py", "test_namespace_endings.py", "test_namespace_refusals.py", "test_path_lab.py")
 
 
 def _as_nobody(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,9 @@ def _as_nobody(command: list[str], folder: str) -> subprocess.CompletedProcess[s
 
 def _find_python(folder: str) -> str:
     """Return an interpreter that this user may run, too: the developer's own is often in root's home folder."""
-    again = "import cryptography, pytest, pqtls, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    again = (
+        "import cryptography.x509, pytest, pqtls, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    )
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
         try:

@@ -14,9 +14,11 @@ from pqtls import __version__
 from pqtls.cli.disable import disable
 from pqtls.cli.doctor import doctor
 from pqtls.cli.enable import enable
+from pqtls.cli.lab import lab
 from pqtls.cli.openssl import openssl
 from pqtls.cli.path import path
 from pqtls.cli.run import run
+from pqtls.cli.serve import serve
 from pqtls.cli.shell import shell
 from pqtls.cli.status import status
 from pqtls.cli.test import test
@@ -42,7 +44,7 @@ def app() -> None:
     """
 
 
-for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl):
+for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl, lab, serve):
     app.add_command(_verb)
 
 

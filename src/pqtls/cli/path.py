@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, combine_exit_codes
+from pqtls.cli.peer import compare_ends, open_peer, print_comparisons
+from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, UsageError, combine_exit_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,12 @@ _POST_QUANTUM = ("preferred", "supported", "only-by-retry")
 @click.option("--require-pq", is_flag=True, help="A healthy path to a server without post-quantum is a finding too.")
 @click.option("-4", "family", flag_value=int(socket.AF_INET), type=int, help="IPv4 addresses only.")
 @click.option("-6", "family", flag_value=int(socket.AF_INET6), type=int, help="IPv6 addresses only.")
+@click.option(
+    "--peer",
+    "peer_place",
+    metavar="HOST[:PORT]",
+    help="Ask the `pqtls serve` there, the target itself, what arrived, and compare; its token is in PQTLS_TOKEN.",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write a JSON object for each target; - for standard output.")
 def path(
     targets: tuple[str, ...],
@@ -46,6 +53,7 @@ def path(
     repeats: int,
     require_pq: bool,
     family: int | None,
+    peer_place: str | None,
     json_path: str | None,
 ) -> int:
     """Say what, if anything, on the way to HOST breaks post-quantum handshakes, and what works around it.
@@ -61,6 +69,9 @@ def path(
 
     parsed = [parse_target(target) for target in targets]
     check_able()
+    if peer_place is not None and len(parsed) > 1:
+        raise UsageError("--peer goes with one target.", "Name the host where `pqtls serve` runs.")
+    peer = None if peer_place is None else open_peer(peer_place)
     base = FULL_LIMITS if is_full else Limits()
     limits = Limits(base.connections + 4 * repeats, base.seconds + 10.0 * repeats)
     codes = []
@@ -78,10 +89,16 @@ def path(
                 continue
             finally:
                 progress.stop()
+            compared = None if peer is None else compare_ends(peer, found)
             if file is not None:
-                file.write(json.dumps(found.to_json(str(target), address), ensure_ascii=False) + "\n")
+                value = found.to_json(str(target), address)
+                if compared is not None:
+                    value["peer"] = [each.to_json() for each in compared]
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
                 file.flush()
             _print(found, str(target), address, to_stderr=json_path == "-")
+            if compared is not None:
+                print_comparisons(compared, to_stderr=json_path == "-")
             is_classical = found.verdict == "healthy" and found.server_state not in _POST_QUANTUM
             codes.append(EXIT_FINDING if require_pq and is_classical else _CODES[found.verdict])
     return combine_exit_codes(codes)

@@ -104,7 +104,7 @@ def run(openssl: str, openssl_source: Path | None, groups: str, command: tuple[s
         program = find_wrapper(program, prepared.environment)
         if not groups:
             _become(program, list(command), prepared.environment)
-        return _call([program, *command[1:]], prepared.environment)
+        return call_program([program, *command[1:]], prepared.environment)
 
 
 def _warn(command: Sequence[str], environment: dict[str, str]) -> None:
@@ -116,8 +116,16 @@ def _warn(command: Sequence[str], environment: dict[str, str]) -> None:
         click.echo(f"pqtls: {found.explanation}\n  {found.next_step}", err=True)
 
 
-def _call(arguments: list[str], environment: dict[str, str]) -> int:
-    """Run a program in the foreground, hand signals on to it, and return its code as a shell would."""
+def call_program(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run a program in the foreground, hand signals on to it, and return its code as a shell would.
+
+    Args:
+        arguments: The program and its arguments.
+        environment: Its whole environment.
+
+    Raises:
+        UsageError: It cannot be run.
+    """
     pending: list[int] = []
     process: subprocess.Popen[bytes] | None = None
 

@@ -13,19 +13,15 @@ hosts file. An ordinary user may have all of it where the system allows user nam
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pqtls.errors import BugError, PqtlsError
-from pqtls.lab.leftovers import NamespaceId, end_processes
+from pqtls.lab.holder import Holder, isolated_python
 from pqtls.lab.namespace_network import CLIENT_ADDRESS, INTERFACE, SERVER_ADDRESSES
 from pqtls.lab.namespace_refusal import NamespacesRefusedError, refusal
 
@@ -34,12 +30,8 @@ if TYPE_CHECKING:
 
 Side: TypeAlias = Literal["client", "server"]
 
-_IMPORT_ROOT = str(Path(__file__).parent.parent.parent)
 _CAPTURE_REQUEST = b"capture\n"
 _ANSWER_TIMEOUT_S = 30.0
-_END_TIMEOUT_S = 5.0
-_MAX_ANSWER_BYTES = 65_536
-_LOG_TAIL_BYTES = 2_000
 
 
 class NamespacedLab:
@@ -63,7 +55,7 @@ class NamespacedLab:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._holder: _Holder | None = None
+        self._holder: Holder | None = None
 
     def __enter__(self) -> NamespacedLab:
         """Make the namespaces, see a packet cross, and try what a client's start needs.
@@ -72,7 +64,7 @@ class NamespacedLab:
             NamespacesRefusedError: The system does not allow it; nothing is left behind.
             BugError: The process that was to make them failed otherwise.
         """
-        holder = _Holder()
+        holder = Holder(isolated_python("namespace_child"))
         try:
             holder.start()
             self._holder = holder
@@ -110,7 +102,7 @@ class NamespacedLab:
         if hosts is None and side == "client":
             hosts = {}
         spec = {**self._running().paths(side), "hosts": None if hosts is None else dict(hosts)}
-        return [*_python("namespace_enter"), json.dumps(spec), *arguments]
+        return [*isolated_python("namespace_enter"), json.dumps(spec), *arguments]
 
     def open_capture_socket(self) -> socket.socket:
         """Return a raw packet socket (AF_PACKET) on the client side's interface, to be read without any privilege.
@@ -133,7 +125,7 @@ class NamespacedLab:
         """Process ID of the process that holds the namespaces."""
         return self._running().pid
 
-    def _running(self) -> _Holder:
+    def _running(self) -> Holder:
         if self._holder is None:
             raise BugError("The lab's namespaces are used outside of their context.")
         return self._holder
@@ -160,114 +152,3 @@ def find_namespace_obstacle() -> str:
         return str(error)
     except (OSError, subprocess.SubprocessError, PqtlsError) as error:
         return f"The lab's namespaces could not be tried: {error}"
-
-
-def _python(module: str) -> list[str]:
-    """Return how to run a module of this folder apart from the user's settings for Python, with nothing else loaded."""
-    start = f"from pqtls.lab.{module} import main; sys.exit(main(sys.argv[1:]))"
-    options = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
-    return [sys.executable, *options, "-c", f"import sys; sys.path.append({_IMPORT_ROOT!r}); {start}"]
-
-
-class _Holder:
-    """The process that holds the namespaces, and the socket to it."""
-
-    def __init__(self) -> None:
-        self._control, self._other_end = socket.socketpair()
-        self._control.settimeout(_ANSWER_TIMEOUT_S)
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end; it has no name
-        self._process: subprocess.Popen[bytes] | None = None
-        self._descriptors: dict[str, int | None] = {}
-        self._networks: frozenset[NamespaceId] = frozenset()
-
-    @property
-    def pid(self) -> int:
-        assert self._process  # noqa: S101 - start() came first
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start it and wait until the namespaces are there.
-
-        Raises:
-            NamespacesRefusedError: The system does not allow it.
-            BugError: It failed otherwise.
-        """
-        try:
-            self._process = subprocess.Popen(
-                [*_python("namespace_child"), str(os.getpid())],
-                cwd="/",
-                stdin=self._other_end.fileno(),
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,  # Ctrl-C is for us to act on; closing the socket ends it
-            )
-        except OSError as error:
-            raise refusal("start a process", error.strerror or str(error)) from error
-        finally:
-            self._other_end.close()
-        answer, _ = self.ask(b"")
-        if "refused" in answer:
-            raise refusal(answer["refused"], answer["reason"])
-        self._descriptors = answer["descriptors"]
-        self._networks = frozenset((device, inode) for device, inode in answer["networks"].values())
-
-    def ask(self, line: bytes) -> tuple[dict[str, Any], list[int]]:
-        """Send a line and return the answer, with the descriptors that came with it.
-
-        Raises:
-            BugError: No answer.
-        """
-        data = b""
-        descriptors: list[int] = []
-        with contextlib.suppress(OSError):
-            self._control.sendall(line)
-            while not data.endswith(b"\n"):
-                chunk, received, _, _ = socket.recv_fds(self._control, _MAX_ANSWER_BYTES, 1)
-                descriptors += received
-                data += chunk
-                if not chunk:
-                    break
-        if not data.endswith(b"\n"):
-            raise BugError(f"The holder of the lab's namespaces does not answer: {self._last_words()}")
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        answer: dict[str, Any] = json.loads(data)
-        return answer, descriptors
-
-    def paths(self, side: Side) -> dict[str, str | None]:
-        """Return where the namespaces of one side can be entered.
-
-        Raises:
-            BugError: They are gone.
-        """
-        assert self._process  # noqa: S101 - start() came first
-        if self._process.poll() is not None:
-            raise BugError(f"The holder of the lab's namespaces has ended: {self._last_words()}")
-        folder = f"/proc/{self.pid}/fd"
-        user = self._descriptors["user"]
-        return {"user": None if user is None else f"{folder}/{user}", "network": f"{folder}/{self._descriptors[side]}"}
-
-    def end(self) -> None:
-        """End it, and with it all that runs in the namespaces."""
-        self._control.close()
-        try:
-            if self._process:
-                self._wait(self._process)
-        finally:
-            self._log.close()
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        try:
-            process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            process.kill()  # does nothing to a process that has been waited for
-            if process.wait() != 0 and self._networks:
-                end_processes(self._networks)  # which it did not come to
-
-    def _last_words(self) -> str:
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_TAIL_BYTES))
-        lines = self._log.read().decode("utf-8", "replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -48,7 +48,15 @@ class SetUpError(Exception):
 
 
 @contextmanager
-def _step(name: str) -> Iterator[None]:
+def step(name: str) -> Iterator[None]:
+    """Tell what it was that the kernel refused.
+
+    Args:
+        name: The step, as `pqtls.lab.namespace_refusal` knows it.
+
+    Raises:
+        SetUpError: In place of an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -88,52 +96,56 @@ def set_up() -> dict[str, int | None]:
     user = None
     needs_user = not has_network_and_mount_rights()
     if needs_user:
-        _make_user_namespace()
+        make_user_namespace()
         user = os.open("/proc/self/ns/user", os.O_RDONLY)
-    with _step("network namespace"):
+    with step("network namespace"):
         unshare(CLONE_NEWNET)
         server = os.open("/proc/self/ns/net", os.O_RDONLY)
         server_network = NetworkConfigurator()
         server_probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     if needs_user:
-        with _step("low ports"):
+        with step("low ports"):
             Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
-    with _step("network namespace"):
+    with step("network namespace"):
         unshare(CLONE_NEWNET)
         client = os.open("/proc/self/ns/net", os.O_RDONLY)
     client_network = NetworkConfigurator()
     _join(client_network, server_network, server)
-    with _step("first packet"), server_probe:
+    with step("first packet"), server_probe:
         _see_a_packet_cross(server_probe)
     client_network.close()
     server_network.close()
     return {"user": user, "client": client, "server": server}
 
 
-def _make_user_namespace() -> None:
-    """Enter a user namespace in which this user is who it was, so that no program takes itself for root."""
+def make_user_namespace() -> None:
+    """Enter a user namespace in which this user is who it was, so that no program takes itself for root.
+
+    Raises:
+        SetUpError: It was refused.
+    """
     user, group = os.geteuid(), os.getegid()
-    with _step("user namespace"):
+    with step("user namespace"):
         unshare(CLONE_NEWUSER)
-    with _step("user mapping"):
+    with step("user mapping"):
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
 
 
 def _join(client: NetworkConfigurator, server: NetworkConfigurator, server_namespace: int) -> None:
-    with _step("veth pair"):
+    with step("veth pair"):
         client.add_veth_pair(INTERFACE, MTU, server_namespace)
     for network, addresses in ((server, SERVER_ADDRESSES), (client, (CLIENT_ADDRESS,))):
-        with _step("offloads"):
+        with step("offloads"):
             network.turn_offloads_off(INTERFACE)
-        with _step("addresses"):
+        with step("addresses"):
             network.forbid_link_local(INTERFACE)
             for address in addresses:
                 network.add_address(INTERFACE, address, PREFIX)
             network.set_up("lo")
             network.set_up(INTERFACE)
-    with _step("addresses"):
+    with step("addresses"):
         server.start_sending(INTERFACE)
 
 

@@ -17,6 +17,7 @@ _STEPS = {
     "user namespace": "make a user namespace",
     "user mapping": "keep its own user in a user namespace",
     "network namespace": "make a network namespace",
+    "network settings": "set how TCP behaves in a network namespace",
     "low ports": "open port 443 without root in a network namespace",
     "veth pair": "join two network namespaces by a veth pair",
     "offloads": "turn the offloads of a veth interface off",

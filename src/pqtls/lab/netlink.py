@@ -15,13 +15,15 @@ import struct
 # linux/netlink.h, linux/rtnetlink.h, linux/if_link.h
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
-_RTM_NEWLINK, _RTM_NEWADDR = 16, 20
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE = 16, 20, 21, 24
 _IFF_UP = 0x1
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 3, 4, 13, 18, 26, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _VETH_INFO_PEER = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_OIF, _RTA_GATEWAY = 4, 5
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
 
 # linux/sockios.h
 _SIOCGIFINDEX, _SIOCETHTOOL = 0x8933, 0x8946
@@ -38,6 +40,7 @@ _QUEUE_LENGTH = 999  # any but the kernel's own 1000
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg
+_ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg
 
 
 class NetworkConfigurator:
@@ -98,10 +101,40 @@ class NetworkConfigurator:
         Raises:
             OSError: The kernel refuses.
         """
+        self._request(_RTM_NEWADDR, self._address_body(name, address, prefix), _NLM_F_CREATE | _NLM_F_EXCL)
+
+    def remove_address(self, name: str, address: str, prefix: int) -> None:
+        """Take an address from an interface.
+
+        Args:
+            name: The interface.
+            address: The address.
+            prefix: Length of the network's prefix.
+
+        Raises:
+            OSError: The kernel refuses, or it does not have it.
+        """
+        self._request(_RTM_DELADDR, self._address_body(name, address, prefix))
+
+    def _address_body(self, name: str, address: str, prefix: int) -> bytes:
         packed = socket.inet_aton(address)
         body = _ADDRESS.pack(socket.AF_INET, prefix, 0, 0, self._index(name))
-        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-        self._request(_RTM_NEWADDR, body, _NLM_F_CREATE | _NLM_F_EXCL)
+        return body + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+
+    def add_default_route(self, name: str, gateway: str) -> None:
+        """Send everything that is not for a network of its own to a router.
+
+        Args:
+            name: The interface towards it.
+            gateway: The router's IPv4 address.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
+        body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
+        body += _attribute(_RTA_OIF, struct.pack("=I", self._index(name)))
+        body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
+        self._request(_RTM_NEWROUTE, body, _NLM_F_CREATE | _NLM_F_EXCL)
 
     def set_up(self, name: str) -> None:
         """Set an interface up.

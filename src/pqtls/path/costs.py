@@ -50,6 +50,6 @@ def _costs_of(attempt: Attempt) -> list[Cost]:
         costs.append(Cost("F46", f"a retry for {group_name(attempt.retry_group)}"))
     mss_bytes, connect_s, flight_s = start.snd_mss, attempt.connect_s, attempt.flight_s
     is_over = bool(mss_bytes) and attempt.flight_bytes > _FIRST_WINDOW_SEGMENTS * (mss_bytes or 0)
-    if is_over and connect_s and flight_s and flight_s >= _ROUND_TRIP_PART * connect_s:
+    if is_plain and is_over and connect_s and flight_s and flight_s >= _ROUND_TRIP_PART * connect_s:
         costs.append(Cost("F45", f"{attempt.flight_bytes} bytes of flight took {flight_s * 1000:.0f} ms"))
     return costs

@@ -37,6 +37,8 @@ SymptomKind = Literal[
     "not-tls",
     "no-connection",
 ]
+# A kernel asks again for a connection after 1 s; then after another (Linux from 6.5), or after 2 (RFC 6298).
+_REQUEST_INTERVAL_S = 0.95
 SILENT: frozenset[SymptomKind] = frozenset(("lost", "reverse", "mute", "timeout", "no-connection"))
 _BY_ENDING: dict[str, SymptomKind] = {
     "answered": "ok",
@@ -222,6 +224,7 @@ def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, 
     has_passed = False
     trigger: Symptom | None = None
     failed_controls: list[int] = []
+    fastest_s = min((each.attempt.connect_s for each in symptoms if each.attempt.connect_s is not None), default=0.0)
     for index, symptom in enumerate(symptoms):
         is_control = symptom.attempt.experiment == CONTROL
         if not is_control:
@@ -230,8 +233,9 @@ def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, 
             else:
                 blocked.add(index)
         elif symptom.is_ok:
-            if trigger is not None and failed_controls:
-                episodes.append((trigger, len(failed_controls)))
+            unanswered = _unanswered_requests(symptom, fastest_s)
+            if trigger is not None and (failed_controls or unanswered > 1):
+                episodes.append((trigger, len(failed_controls) + unanswered))
                 blocked.update(failed_controls)
             has_passed, trigger, failed_controls = True, None, []
         elif has_passed and trigger is not None:
@@ -240,3 +244,12 @@ def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, 
         episodes.append((trigger, len(failed_controls)))
         blocked.update(failed_controls)
     return tuple(episodes), blocked, bool(failed_controls)
+
+
+def _unanswered_requests(symptom: Symptom, fastest_s: float) -> int:
+    """Return how many requests for a connection went unanswered before one got through: a kernel asks every second.
+
+    So a control outlives a block of some seconds that drops, and is only late.
+    """
+    extra_s = (symptom.attempt.connect_s or 0.0) - fastest_s
+    return 0 if extra_s < _REQUEST_INTERVAL_S else 1 if extra_s < 2 * _REQUEST_INTERVAL_S else 2

@@ -142,9 +142,13 @@ class SocketNetwork:
         self._family = family
         self._address = address
 
+    def new_socket(self) -> socket.socket:
+        """Return a TCP socket that is not yet connected; another network namespace's in a lab."""
+        return socket.socket(self._family, socket.SOCK_STREAM)
+
     def connect(self, max_segment_bytes: int | None, timeout_s: float) -> SocketConnection:
         """See `Network`."""
-        connection = socket.socket(self._family, socket.SOCK_STREAM)
+        connection = self.new_socket()
         try:
             connection.settimeout(timeout_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

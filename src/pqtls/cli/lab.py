@@ -1,0 +1,185 @@
+"""`pqtls lab`: faulty networks on this machine, made for the occasion, to see how a program fares on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pqtls.errors import EXIT_FINDING, EXIT_PROVEN, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pqtls.lab.paths.path_lab import PathLab
+    from pqtls.suite.path_runs import PathRun
+
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+# There is nothing but the lab on its network.
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@click.group()
+def lab() -> None:
+    """Faulty networks on this machine: client, two routers, a box between them, server; no root needed on most Linux.
+
+    Nothing leaves the machine, nothing is left on it.
+    """
+
+
+@lab.command("list")
+def list_() -> int:
+    """List the faults that can be had."""
+    from pqtls.faults.catalogue import CATALOGUE
+    from pqtls.lab.paths.draws import DRAWINGS, draw
+
+    for fault in DRAWINGS:
+        entry = CATALOGUE[fault]
+        where = "loopback too" if draw(fault, 0).is_socket_level else ""
+        click.echo(f"{fault:<5}  {entry.kind:<12}  {entry.name:<32}  {where}".rstrip())
+    click.echo(f"{'rough':<5}  {'healthy':<12}  far, lossy, shuffled, narrow, slow; and nothing wrong")
+    return EXIT_PROVEN
+
+
+_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Draws the fault's parameters.")
+_HEALED = click.option("--without-fault", "is_removed", is_flag=True, help="The same path, its fault taken out.")
+_NAMES = click.option(
+    "--name", "names", multiple=True, metavar="HOST", help="A host name that leads to the lab's server too."
+)
+
+
+@lab.command()
+@click.argument("fault")
+@_SEED
+@_HEALED
+@_NAMES
+def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...]) -> int:
+    """Make a path with FAULT, say how to reach it, and keep it until Ctrl-C."""
+    from pqtls.cli.signals import end_like_interrupted
+
+    with end_like_interrupted(), _open(fault, seed, names, is_removed=is_removed) as opened:
+        path_lab, environment, folder = opened
+        script = folder / "in"
+        variables = [f"{name}={environment[name]}" for name in (*_CA_VARIABLES, "PQTLS_LAB_FOLDER")]
+        command = ["exec", "env", *variables, *path_lab.wrap([])]
+        script.write_text(f'#!/bin/sh\n{shlex.join(command)} "$@"\n', encoding="utf-8")
+        script.chmod(0o700)
+        click.echo(f"{path_lab.server_name}, port {path_lab.address[1]}, is behind {fault}. In another terminal:")
+        click.echo(f"  {script} curl https://{path_lab.server_name}/")
+        click.echo("Ctrl-C ends it.")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return EXIT_PROVEN
+
+
+@lab.command()
+@_SEED
+@_HEALED
+@_NAMES
+@click.argument("fault")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- CMD [ARGS]...")
+def run(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], command: tuple[str, ...]) -> int:
+    """Run CMD behind FAULT, and return its exit code.
+
+    The names of the lab (server.example, AWS Secrets Manager's, and those given) lead to its server, port 443; the
+    lab's authority is in the environment (SSL_CERT_FILE and the like). There is no other network.
+    """
+    from pqtls.cli.run import call_program
+    from pqtls.cli.signals import end_like_interrupted
+
+    program = shutil.which(command[0])
+    if program is None:
+        raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
+    with (
+        end_like_interrupted(),
+        _open(fault, seed, names, is_removed=is_removed) as (path_lab, environment, _),
+    ):
+        return call_program(path_lab.wrap([program, *command[1:]]), environment)
+
+
+@lab.command()
+@click.argument("faults", nargs=-1, metavar="[FAULT]...")
+@click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each class.")
+@click.option("--first-seed", type=int, default=0, show_default=True, help="The first run's seed.")
+@click.option("--jobs", type=click.IntRange(1, 32), default=6, show_default=True, help="Paths at a time.")
+@click.option("--loopback", "is_loopback", is_flag=True, help="Without namespaces: only what a server gets wrong.")
+def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_loopback: bool) -> int:
+    """Let `pqtls path` examine every fault, and the same path without it: is the answer what was made?
+
+    Exits 0 if every run came out right, 1 if one did not.
+    """
+    from pqtls.cli.signals import end_like_interrupted
+    from pqtls.lab.paths.draws import DRAWINGS, HEALTHY, draw
+    from pqtls.path.target import check_able
+    from pqtls.suite.path_runs import render_table, run_paths
+
+    chosen = [_check(fault) for fault in faults] or [*DRAWINGS, *HEALTHY]
+    check_able()
+    plan = [(fault, first_seed + number) for number in range(runs) for fault in chosen]
+    if is_loopback:
+        plan = [each for each in plan if draw(*each).is_socket_level]
+
+    def report(run: PathRun) -> None:
+        if not run.is_right:
+            click.echo(f"{run.fault} seed {run.seed}: {run.problem or run.control_problem}", err=True)
+        elif sys.stderr.isatty():
+            click.echo(f"{run.fault} seed {run.seed}: right", err=True)
+
+    with end_like_interrupted():
+        done = run_paths(plan, jobs, is_loopback=is_loopback, report=report)
+    for line in render_table(done):
+        click.echo(line)
+    return EXIT_PROVEN if all(run.is_right for run in done) else EXIT_FINDING
+
+
+@lab.command()
+def clean() -> int:
+    """Remove what a lab that was killed together with its keeper has left: its folder, and programs in it."""
+    from pqtls.lab.paths.remains import clean_up
+
+    folders, ended = clean_up()
+    for folder in folders:
+        click.echo(f"removed {folder}")
+    for pid in ended:
+        click.echo(f"ended process {pid}")
+    if not folders:
+        click.echo("Nothing was left.")
+    return EXIT_PROVEN
+
+
+def _check(fault: str) -> str:
+    from pqtls.lab.paths.draws import DRAWINGS, HEALTHY
+
+    for each in (fault.upper(), fault.lower()):
+        if each in DRAWINGS or each in HEALTHY:
+            return each
+    raise UsageError(f"{fault}: the lab has no such fault.", "See `pqtls lab list`.")
+
+
+@contextlib.contextmanager
+def _open(
+    fault: str, seed: int, names: tuple[str, ...], *, is_removed: bool
+) -> Iterator[tuple[PathLab, dict[str, str], Path]]:
+    """Make a path; yield it, the environment for programs on it, and its private folder."""
+    from pqtls.ending.keeper import Keeper
+    from pqtls.lab.names import AWS_HOSTS
+    from pqtls.lab.paths.path_lab import SERVER_NAME, PathLab
+    from pqtls.lab.paths.remains import FOLDER_VARIABLE, PREFIX, sign
+
+    fault = _check(fault)
+    with Keeper(PREFIX) as keeper, PathLab(names=(SERVER_NAME, *AWS_HOSTS, *names)) as path_lab:
+        sign(keeper.folder)
+        path_lab.apply(fault, seed, is_removed=is_removed)
+        bundle = keeper.folder / "ca.pem"
+        bundle.write_text(path_lab.ca_pem, encoding="ascii")
+        dropped = {each for name in _PROXY_VARIABLES for each in (name, name.lower())}
+        environment = {name: value for name, value in os.environ.items() if name not in dropped}
+        environment |= dict.fromkeys(_CA_VARIABLES, str(bundle)) | {FOLDER_VARIABLE: str(keeper.folder)}
+        yield path_lab, environment, keeper.folder

@@ -1,0 +1,65 @@
+"""`pqtls serve`: the far end of `pqtls path`, on networks of one's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pqtls.errors import EXIT_PROVEN, UsageError
+
+if TYPE_CHECKING:
+    from pqtls.peer.arrivals import Arrival
+
+_MIN_TOKEN_CHARACTERS = 16
+
+
+@click.command()
+@click.option("--listen", default="0.0.0.0:8443", show_default=True, metavar="ADDR:PORT", help="Where to listen.")
+@click.option(
+    "--token",
+    envvar="PQTLS_TOKEN",
+    metavar="T",
+    help="What those who ask must have, 16 characters at least; better in PQTLS_TOKEN. Else one is made and printed.",
+)
+def serve(listen: str, token: str | None) -> int:
+    """Take TLS connections and write down what arrives: bytes, segments, MSS, the hello's hash.
+
+    It needs no rights of its own, answers handshakes with X25519MLKEM768 or x25519, keeps the last 1000 connections in
+    memory, and tells of them only those who have the token. Ctrl-C ends it.
+    """
+    from pqtls.cli.signals import end_like_interrupted
+    from pqtls.path.target import check_able, parse_target
+    from pqtls.peer.far_end import FarEnd
+
+    if token is not None and len(token) < _MIN_TOKEN_CHARACTERS:
+        raise UsageError(f"The token has fewer than {_MIN_TOKEN_CHARACTERS} characters.", "Leave it out to have one.")
+    check_able()
+    place = parse_target(listen)
+    secret = token or secrets.token_urlsafe(24)
+    try:
+        far_end = FarEnd((place.host, place.port), secret, _print)
+    except OSError as error:
+        raise UsageError(f"{listen} cannot be had: {error.strerror}.", "Choose another address or port.") from error
+    click.echo(f"pqtls serve: listening at {place.host}:{far_end.port}, process {os.getpid()}")
+    if token is None:
+        click.echo(f"token: {secret}")
+    try:
+        with end_like_interrupted():
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        far_end.close()
+    return EXIT_PROVEN
+
+
+def _print(arrival: Arrival) -> None:
+    sizes = "+".join(str(size) for size, _ in arrival.chunks) or "nothing"
+    at = time.strftime("%H:%M:%S", time.localtime(arrival.started_s))
+    whole = f"hello {arrival.hello_bytes} B {arrival.sha256[:16]}" if arrival.is_whole else "no whole hello"
+    click.echo(f"{at}  {arrival.client}  {sizes} B  {whole}  answered {arrival.answered_bytes} B  {arrival.ending}")
