@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
+# More than the cores: most tests wait for other processes half of the time.
+WORKERS ?= 3
 
 .PHONY: help demo test test-kill smoke lint types fuzz vectors docs bench clean
 
