@@ -210,7 +210,7 @@ def serving(name: str, folder: Path, certificate: Path, before: list[str]) -> It
     arguments = {
         "nginx": ["-p", str(folder), "-c", str(conf)],
         "haproxy": ["-db", "-q", "-f", str(conf)],
-        "socat": [listen, "system:'echo HTTP/1.1 200 OK'"],
+        "socat": [listen, "system:'read line; echo HTTP/1.1 200 OK'"],
     }[name]
     process = subprocess.Popen([*before, name, *arguments], env=environment(), stderr=(folder / "stderr").open("wb"))
     try:
