@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import trustme
 from pqtls.observe.observation import Observation
 from pqtls.observe.relay import RelayWitness
 from pqtls.openssl.interpreter import inspect_interpreter
+from pqtls.openssl.sources import Source, find_sources
 from pqtls.wire.facts import Side
 from tests.openssl.venv_tools import VERSION, hash_tree, make_venv, run
 from tests.schemas import validate
@@ -56,6 +58,57 @@ server.serve_forever()
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     given = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **environment}
     return subprocess.run([*PQTLS, *arguments], env=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def source() -> Source:
+    return next(each for each in find_sources(inspect_interpreter(sys.executable, {})) if each.is_usable)
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""File names are ASCII there, and every other byte of them a surrogate."""
+UTF8_LOCALE = {"LC_ALL": "C.UTF-8"}
+
+
+class TestNames:
+    """Names of files are bytes: in a locale without UTF-8, and where they are no UTF-8 at all."""
+
+    @pytest.mark.parametrize(
+        ("name", "shown", "one", "other"),
+        [("Müller".encode(), "Müller", C_LOCALE, UTF8_LOCALE), (b"no-text-\xff", "no-text-?", UTF8_LOCALE, C_LOCALE)],
+    )
+    def test_every_verb(
+        self, tmp_path: Path, source: Source, name: bytes, shown: str, one: dict[str, str], other: dict[str, str]
+    ) -> None:
+        place = tmp_path / os.fsdecode(name)
+        place.mkdir()
+        make_venv(tmp_path / "venv").rename(place / "venv")  # `venv` itself can't write such a name
+        shutil.copytree(source.libssl.parent, place / "source")
+        root = place / "venv"
+
+        def call_bytes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+            given = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **environment}
+            done = subprocess.run([*PQTLS, *arguments], env=given, capture_output=True, timeout=60, check=False)
+            assert b"Traceback" not in done.stderr
+            return done
+
+        before = hash_tree(root)
+        options = ("--openssl-source", str(place / "source"), "--require-pq")
+        enabled = call_bytes("enable", "--venv", str(root), *options, **one)
+        assert enabled.returncode == 0, enabled.stderr
+        assert os.fsencode(root) in enabled.stdout, "the name as the bytes that it is"
+        for environment in (one, other):
+            done = run(root, "-c", VERSION, **environment)
+            assert (done.stdout.strip(), done.stderr) == (source.version, "")
+        status = call_bytes("status", "--venv", str(root), "--json", **other)
+        assert status.returncode == 0, status.stdout
+        assert json.loads(status.stdout)["venv"] == str(tmp_path / shown / "venv")
+        assert call_bytes("disable", "--venv", str(root), **other).returncode == 0
+        assert hash_tree(root) == before
+        command = ("--groups", "hybrid-only", "--", str(root / "bin" / "python"), "-c", VERSION)
+        assert call_bytes("run", *command, **C_LOCALE).stdout.startswith(b"OpenSSL 3.5")
+        gone = call_bytes("enable", "--venv", str(place / "none"), **one)
+        assert (gone.returncode, os.fsencode(place) in gone.stderr) == (2, True)
 
 
 class TestCommands:

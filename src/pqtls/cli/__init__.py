@@ -5,7 +5,9 @@ The verbs' modules import click and nothing heavy; what they need they import wh
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import sys
 
 import click
@@ -48,8 +50,27 @@ for _verb in (doctor, test, path, run, shell, enable, disable, status, openssl, 
     app.add_command(_verb)
 
 
+def _write_names(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what an output's encoding does not have: names of files as the bytes that they are, the rest escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end]
+    if all("\udc80" <= character <= "\udcff" for character in part):
+        return part.encode("ascii", "surrogateescape"), error.end
+    return part.encode("ascii", "backslashreplace"), error.end
+
+
+_WRITE_NAMES = "pqtls.cli.write_names"
+codecs.register_error(_WRITE_NAMES, _write_names)
+
+
 def main() -> None:
     """Run the command line and exit with the designed code; no traceback for a person's mistake."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # there may be none
+            # As other programs do in the C locale, where Python would have ASCII.
+            encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
+            stream.reconfigure(encoding=encoding, errors=_WRITE_NAMES)
     sys.exit(run_app(sys.argv[1:]))
 
 

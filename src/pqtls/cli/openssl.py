@@ -45,10 +45,11 @@ def list_(executable: str | None, openssl_source: Path | None, as_json: bool) ->
     """
     from pqtls.openssl.interpreter import inspect_interpreter
     from pqtls.openssl.listing import list_openssl
+    from pqtls.openssl.paths import map_texts, to_json_text
 
     found = list_openssl(inspect_interpreter(executable or sys.executable), (openssl_source,) if openssl_source else ())
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(map_texts(found.to_json(), to_json_text), indent=2, ensure_ascii=False))
     else:
         from datetime import datetime, timezone
 

@@ -54,14 +54,12 @@ def _marked_shell(program: str, environment: dict[str, str]) -> Iterator[tuple[l
     try:
         if name == "bash":
             start = folder / "bashrc"
-            start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\n{first}PS1="{MARK}$PS1"\n')
+            _write(start, f'[ -f ~/.bashrc ] && . ~/.bashrc\n{first}PS1="{MARK}$PS1"\n')
             yield [program, "--rcfile", str(start), "-i"], environment
         elif name == "zsh":
             home = environment.get("ZDOTDIR", "$HOME")
-            for each in (".zshenv", ".zshrc"):
-                (folder / each).write_text(f'[ -f "{home}/{each}" ] && . "{home}/{each}"\n')
-            with (folder / ".zshrc").open("a") as file:
-                file.write(f'{first}PROMPT="{MARK}$PROMPT"\n')
+            for each, own in ((".zshenv", ""), (".zshrc", f'{first}PROMPT="{MARK}$PROMPT"\n')):
+                _write(folder / each, f'[ -f "{home}/{each}" ] && . "{home}/{each}"\n{own}')
             yield [program, "-i"], {**environment, "ZDOTDIR": str(folder)}
         elif name == "fish":
             mark = f"functions -c fish_prompt pqtls_prompt; function fish_prompt; echo -n '{MARK}'; pqtls_prompt; end"
@@ -71,7 +69,12 @@ def _marked_shell(program: str, environment: dict[str, str]) -> Iterator[tuple[l
             start = folder / "shrc"
             user = environment.get("ENV", "")
             own = f'[ -f "{user}" ] && . "{user}"\n' if user else ""
-            start.write_text(own + first + f'PS1="{MARK}${{PS1-$ }}"\n')
+            _write(start, own + first + f'PS1="{MARK}${{PS1-$ }}"\n')
             yield [program, "-i"], {**environment, "ENV": str(start)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a start-up file; names of files in it are bytes that need not be text."""
+    path.write_bytes(os.fsencode(text))

@@ -24,6 +24,7 @@ def status(folder: Path | None, oldest: str | None, as_json: bool) -> int:
     Exits 0 if its Python does post-quantum TLS and nothing is wrong; 1 if it does not, or the graft is stale, damaged
     or older than V; 3 if its Python gives no answer.
     """
+    from pqtls.openssl.paths import map_texts, to_json_text
     from pqtls.openssl.status import examine_venv, parse_oldest
     from pqtls.openssl.venv import find_venv
     from pqtls.report.status import render_status
@@ -31,7 +32,7 @@ def status(folder: Path | None, oldest: str | None, as_json: bool) -> int:
     limit = parse_oldest(oldest) if oldest is not None else ()
     found = examine_venv(find_venv(folder), oldest=limit)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(map_texts(found.to_json(), to_json_text), indent=2, ensure_ascii=False))
     else:
         for line in render_status(found):
             click.echo(line)

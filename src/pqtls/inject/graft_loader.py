@@ -27,12 +27,13 @@ FACTS: "dict[str, Any]" = {}
 
     id           names the graft's folder, lib/pqtls-graft/ID below the venv, and this package, _pqtls_graft_ID
     levels       how many folders this package's own folder lies below the venv
-    base_prefix  sys.base_prefix of the interpreter that it was made for
-    files        (kind, path, size, mtime_ns, sha256): "graft" in the graft's folder, "source" and "own" elsewhere; a
-                 path without "/" in front is relative to the venv
+    base_prefix  sys.base_prefix of the interpreter that it was made for; a path, so in bytes: each process decodes
+                 them by its own locale
+    files        (kind, path in bytes, size, mtime_ns, sha256): "graft" in the graft's folder, "source" and "own"
+                 elsewhere; a path without "/" in front is relative to the venv
     owners       user ids that may own the folders, besides root and this process's own
     groups       (user id, group id) of folders whose group has nobody else in it
-    modules      folder of the system's provider modules, where it did not fit into libcrypto; or ""
+    modules      folder of the system's provider modules, in bytes, where it did not fit into libcrypto; or b""
     require      refuse TLS where the graft cannot be loaded
     plugins      modules of this package whose `install(ssl, settings)` is called once `ssl` is imported
     settings     what they are called with
@@ -109,15 +110,18 @@ def _load(is_trial: bool) -> None:
         raise StepAsideError(f"this Python is not the one of {own}")
     if FACTS["is_native"]:
         return  # nothing to compare: each plug-in finds out for itself whether this OpenSSL follows
-    if sys.base_prefix != FACTS["base_prefix"]:
-        raise StepAsideError(f"{own} was enabled for the Python in {FACTS['base_prefix']}")
+    base_prefix = os.fsdecode(FACTS["base_prefix"])
+    if sys.base_prefix != base_prefix:
+        raise StepAsideError(f"{own} was enabled for the Python in {base_prefix}")
     loaded = [name for name in ("_ssl", "_hashlib") if name in sys.modules]
     if loaded:
         raise StepAsideError(f"{loaded[0]} was imported before the graft could be loaded")
     root = os.path.realpath(own)
-    folder = f"{root}/{ROOT}/{FACTS['id']}"
+    # Links followed here, also one in the place of lib: what is checked is then what is loaded, all the way up.
+    folder = os.path.realpath(f"{root}/{ROOT}/{FACTS['id']}")
     _check_trust(folder)
-    for kind, path, size, mtime_ns, sha256 in FACTS["files"]:
+    for kind, name, size, mtime_ns, sha256 in FACTS["files"]:
+        path = os.fsdecode(name)
         _check_file(kind, path if path[:1] == "/" else f"{root}/{path}", size, mtime_ns, sha256)
     _open(folder, is_trial)
 
@@ -126,22 +130,19 @@ def _check_trust(folder: str) -> None:
     """Refuse a folder that others can write to, rename or replace, and files in it that are not plain files."""
     owners = {0, os.geteuid(), *FACTS["owners"]}
     for name in (LIBCRYPTO, LIBSSL):
-        _check_entry(f"{folder}/{name}", os.lstat, owners, is_file=True)
+        _check_entry(f"{folder}/{name}", owners, is_file=True)
     path = folder
-    for _ in range(2):
-        _check_entry(path, os.lstat, owners, is_file=False)
-        path = os.path.dirname(path)
     while True:
-        _check_entry(path, os.stat, owners, is_file=False)
+        _check_entry(path, owners, is_file=False)
         parent = os.path.dirname(path)
         if parent == path:
             return
         path = parent
 
 
-def _check_entry(path: str, stat: "Any", owners: "set[int]", *, is_file: bool) -> None:
+def _check_entry(path: str, owners: "set[int]", *, is_file: bool) -> None:
     try:
-        status = stat(path)
+        status = os.lstat(path)
     except OSError as error:
         raise StepAsideError(f"the graft is gone or out of reach ({path}: {error.strerror})") from error
     mode = status.st_mode
@@ -215,7 +216,8 @@ def _open_as_modules(folder: str) -> None:
     """Let Python's import map them, since `_ctypes` alone would cost 0.45 ms: a quarter of all that we may."""
     flags = sys.getdlopenflags()
     try:
-        for kind, path, *_ in FACTS["files"]:
+        for kind, name, *_ in FACTS["files"]:
+            path = os.fsdecode(name)
             if kind == "own" and "libcrypto" in path and not _map(path, os.RTLD_LAZY | os.RTLD_NOLOAD):
                 raise StepAsideError(f"something loaded {path} before the graft could be loaded")
         for name in (LIBCRYPTO, LIBSSL):
@@ -267,7 +269,7 @@ def _open_by_ctypes(folder: str, mode: int) -> None:
             raise OSError("it was bound to another libcrypto.so.3")  # noqa: TRY301
         if FACTS["modules"] and "OPENSSL_MODULES" not in os.environ:
             call: Any = _ctypes.call_function
-            call(find(crypto, "OSSL_PROVIDER_set_default_search_path"), (None, os.fsencode(FACTS["modules"])))
+            call(find(crypto, "OSSL_PROVIDER_set_default_search_path"), (None, FACTS["modules"]))
     except OSError as error:
         for handle in reversed(handles):
             close(handle)

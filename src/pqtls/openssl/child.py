@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pqtls.openssl.paths import from_utf8, map_texts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -65,8 +67,9 @@ def ask(
     Returns:
         The answer, or why there is none.
     """
-    bare = ["-S"] if is_bare else []
-    arguments = [str(executable), "-I", *bare, "-c", _END_IN_TIME.format(int(timeout_s) + 10) + script, *arguments]
+    # In UTF-8 mode whatever the locale: then names of files are spelt as `from_utf8` reads them.
+    flags = ["-I", "-X", "utf8", *(["-S"] if is_bare else [])]
+    arguments = [str(executable), *flags, "-c", _END_IN_TIME.format(int(timeout_s) + 10) + script, *arguments]
     try:
         process = subprocess.Popen(
             arguments,
@@ -101,7 +104,7 @@ def _decode(out: str, err: str, code: int) -> Answer:
     for line in reversed(out.splitlines()):
         if line.startswith(MARK):
             with contextlib.suppress(ValueError):
-                value = json.loads(line[len(MARK) :])
+                value = map_texts(json.loads(line[len(MARK) :]), from_utf8)
                 if isinstance(value, dict):
                     return Answer(value)
     if code < 0:

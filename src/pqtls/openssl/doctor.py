@@ -16,6 +16,7 @@ from pqtls.ending.keeper import Keeper
 from pqtls.openssl.aws_program import AwsProgram, find_aws_program
 from pqtls.openssl.installed import Installed, list_installed
 from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
+from pqtls.openssl.paths import map_texts, to_json_text
 from pqtls.openssl.probe import Probe, probe_mlkem
 from pqtls.openssl.probe_child import PUBLIC_TEST_PEM
 from pqtls.openssl.sources import Source, find_sources
@@ -105,16 +106,7 @@ class Examination:
             "able": self.is_able,
             "next_command": self.next_command,
         }
-        return {name: _encodable(value) for name, value in found.items()}
-
-
-def _encodable(value: Any) -> Any:
-    """Return the same value, bytes of a path that are no text replaced: JSON is UTF-8."""
-    if isinstance(value, dict):
-        return {key: _encodable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(each) for each in value]
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        return {name: map_texts(value, to_json_text) for name, value in found.items()}
 
 
 def _way_to_json(way: WayReport) -> dict[str, Any]:

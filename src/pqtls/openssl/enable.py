@@ -373,11 +373,13 @@ def _loader_facts(plan: _Plan, checked: Sequence[FileFacts]) -> dict[str, object
     return {
         "id": plan.graft_id,
         "levels": len(package_folder(venv, plan.graft_id).relative_to(venv.root).parts),
-        "base_prefix": venv.base_prefix,
-        "files": tuple((each.kind, each.path, each.size_bytes, each.mtime_ns, each.sha256) for each in checked),
+        "base_prefix": os.fsencode(venv.base_prefix),
+        "files": tuple(
+            (each.kind, os.fsencode(each.path), each.size_bytes, each.mtime_ns, each.sha256) for each in checked
+        ),
         "owners": (os.geteuid(),),
         "groups": tuple(sorted({(status.st_uid, status.st_gid) for status in private})),
-        "modules": plan.modules,
+        "modules": os.fsencode(plan.modules),
         "require": plan.request.require_pq,
         "plugins": plan.request.plugins,
         "settings": dict(plan.request.settings or {}),

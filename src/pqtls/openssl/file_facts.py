@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pqtls.openssl.paths import from_utf8, to_utf8
+
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
@@ -30,7 +32,7 @@ class FileFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {**{name: getattr(self, name) for name in self.__slots__}, "path": to_utf8(self.path)}
 
     @classmethod
     def from_json(cls, value: Any) -> FileFacts:
@@ -45,7 +47,7 @@ class FileFacts:
         if not isinstance(value, dict) or set(value) != set(cls.__slots__):
             raise ValueError("a file's facts are incomplete")
         size_bytes, mtime_ns, inode = (int(value[name]) for name in ("size_bytes", "mtime_ns", "inode"))
-        return cls(str(value["kind"]), str(value["path"]), size_bytes, mtime_ns, inode, str(value["sha256"]))
+        return cls(str(value["kind"]), from_utf8(str(value["path"])), size_bytes, mtime_ns, inode, str(value["sha256"]))
 
     def find_change(self, root: Path) -> str:
         """Compare with the file as it is now, all bytes read.

@@ -150,8 +150,8 @@ def write_groups_conf(
     lines.append("")
     path = folder / "openssl.cnf"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write("\n".join(lines))
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.fsencode("\n".join(lines)))
     return path
 
 

@@ -54,7 +54,7 @@ try:
 except Exception as error:
     answer["ssl_error"] = "{}: {}".format(type(error).__name__, error)
 try:
-    with open("/proc/self/maps") as lines:
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             path = line.rstrip("\n").partition("/")[2]
             if "libssl" in path or "libcrypto" in path or "libpython" in path:

@@ -1,10 +1,20 @@
-"""Is something there? `pathlib`'s own questions raise where a folder above may not be searched (before 3.14)."""
+"""Is something there, and how is its name spelt for a Python with another locale?
+
+`pathlib`'s own questions raise where a folder above may not be searched (before 3.14). Names of files are bytes, which
+each Python decodes by its own locale: what one says to another is spelt as UTF-8, where bytes that are none stand as
+surrogates.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def is_file(path: Path) -> bool:
@@ -34,3 +44,49 @@ def find_matching(folder: Path, pattern: str) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in fnmatch.filter(names, pattern)]
+
+
+def to_utf8(name: str) -> str:
+    """Spell a file's name for a Python with any locale.
+
+    Args:
+        name: As this process has it.
+    """
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def from_utf8(name: str) -> str:
+    """Spell a file's name for this process.
+
+    Args:
+        name: What `to_utf8` returned, or what a Python in UTF-8 mode said.
+
+    Raises:
+        UnicodeError: It is no name.
+    """
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it changed, keys left as they are.
+
+    Args:
+        value: Of dicts, lists, texts and numbers.
+        change: What becomes of a text.
+    """
+    if isinstance(value, dict):
+        return {key: map_texts(each, change) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_texts(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def to_json_text(text: str) -> str:
+    """Return a text, with names of files in it, as JSON can carry it: what is no UTF-8 is replaced.
+
+    Args:
+        text: As this process has it.
+    """
+    with contextlib.suppress(UnicodeError):
+        text = to_utf8(text)
+    return text.encode("utf-8", "replace").decode()

@@ -48,7 +48,7 @@ try:
     answer["guard"] = bool(getattr(getattr(ssl, "_pqtls_guard", None), "is_everywhere", False))
 except Exception as error:
     answer["error"] = "{}: {}".format(type(error).__name__, error)
-with open("/proc/self/maps") as lines:
+with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
     for line in lines:
         path = line.rstrip("\\n").partition("/")[2]
         if "libssl" in path and "/" + path not in answer["libssl"]:
