@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import zipapp
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ import pytest
 
 from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl import enable as enable_module
+from pqtls.openssl import venv as venv_room
 from pqtls.openssl import venv_files
 from pqtls.openssl.enable import Request
 from pqtls.openssl.graft import plan_folders
@@ -25,7 +28,7 @@ from pqtls.openssl.obstacles import find_venv_obstacle
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.openssl.sources import Source
 from pqtls.openssl.status import examine_venv, parse_oldest
-from pqtls.openssl.venv import find_venv
+from pqtls.openssl.venv import choose_root, find_venv
 from pqtls.openssl.venv_manifest import PTH, START, find_active_id
 from tests.openssl.test_graft import PYTHONS
 from tests.openssl.venv_tools import ENVIRONMENT, VERSION, disable_venv, enable_venv, hash_tree, make_venv, run
@@ -252,6 +255,30 @@ class TestStarts:
         assert run(root, "-c", script, OPENSSL_CONF=str(conf), OPENSSL_MODULES="/nowhere").returncode == 1
 
 
+def as_user(user: int, act: Callable[[], object]) -> str:
+    """Do something as another user in a process of its own; "done", or the error's class and text."""
+    for name in ("encodings.ascii", "_strptime"):  # Python itself may lie where the other user cannot look
+        importlib.import_module(name)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        outcome = "done"
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            act()
+        except BaseException as error:  # noqa: BLE001 - told by the parent
+            outcome = f"{type(error).__name__} {error}"
+        os.write(writing, outcome.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        said = file.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
 def find_modules() -> Path:
     for path in Path("/usr/lib").glob("*/ossl-modules"):
         if (path / "legacy.so").exists():
@@ -305,9 +332,13 @@ class TestStepsAside:
             shutil.rmtree(package / "__pycache__")
             (package / "__init__.py").write_text("this is no Python")
         assert has_stepped_aside(root, word)
-        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
-        assert (status.state, status.exit_code, status.is_proven) == ("stepped-aside", 1, False)
-        assert status.findings
+        if damage == "above-open" and IS_ROOT:
+            with pytest.raises(UsageError, match="writable by other users, so root does not run"):
+                find_venv(root, ENVIRONMENT)
+        else:
+            status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+            assert (status.state, status.exit_code, status.is_proven) == ("stepped-aside", 1, False)
+            assert status.findings
         root.chmod(0o755)
         enable_venv(root)
         assert run(root, "-c", VERSION).stdout.startswith("OpenSSL 3.5")
@@ -773,11 +804,116 @@ class TestRefusals:
         finally:
             subprocess.run([umount, "--lazy", str(folder)], check=True)
 
-    def test_a_fifo_in_the_place_of_the_switch(self, root: Path) -> None:
-        os.mkfifo(site_packages(root) / PTH)
-        assert find_active_id(site_packages(root)) == ""
-        assert disable_venv(root)
-        assert not os.path.lexists(site_packages(root) / PTH)
+    @pytest.mark.parametrize("kind", ["folder", "FIFO", "symbolic link"])
+    @pytest.mark.parametrize("place", [PTH, START, "pqtls-graft"])
+    def test_something_else_in_the_place_of_ours(self, root: Path, kind: str, place: str) -> None:
+        path = (root / "lib" if place == "pqtls-graft" else site_packages(root)) / place
+        if kind == "folder" and place == "pqtls-graft":
+            path.touch()  # a folder is what belongs there
+            kind = "file"
+        elif kind == "folder":
+            path.mkdir()
+            (path / "somebody's").touch()
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/null")
+        before = hash_tree(root)
+        with pytest.raises(UsageError, match=f"{place} is a {kind}, where `enable` puts a "):
+            enable_venv(root)
+        assert hash_tree(root) == before
+        if kind != "FIFO":  # for one in the place of a .pth Python itself waits
+            assert examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT).state == "off"
+        if kind == "folder":
+            with pytest.raises(UsageError, match=f"{place} is a folder, which `enable` did not make"):
+                disable_venv(root)
+            assert hash_tree(root) == before
+        else:
+            assert disable_venv(root)
+            assert not os.path.lexists(path)
+
+    @pytest.mark.parametrize("kind", ["folder", "FIFO", "nested"])
+    def test_something_else_in_the_place_of_the_manifest(self, root: Path, kind: str) -> None:
+        """`status` says so and does not wait for it; `enable` makes it anew; `disable` takes all of it."""
+        before = hash_tree(root)
+        enable_venv(root)
+        path = graft_folder(root) / "manifest.json"
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        else:
+            path.write_text("[" * 100_000)
+        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+        assert (status.exit_code, "is damaged" in status.findings[0]) == (1, True)
+        assert enable_venv(root)[1].outcome == "enabled"
+        disable_venv(root)
+        assert hash_tree(root) == before
+
+    @pytest.mark.skipif(not IS_ROOT, reason="becomes another user")
+    def test_files_that_may_not_be_read_or_written(self, short_folder: Path) -> None:
+        """By the owner of an environment into which root has put files: one sentence, and nothing half done."""
+        short_folder.chmod(0o755)
+        root = make_venv(short_folder / "venv", "/usr/bin/python3")
+        for path in (root, *root.rglob("*")):
+            os.chown(path, 12345, 12345, follow_symlinks=False)
+        switch = site_packages(root) / PTH
+        for path in (switch, switch.parent):
+            if path == switch:
+                path.touch(mode=0o000)
+            else:
+                switch.unlink()
+                os.chown(path, 0, 0)
+            before = hash_tree(root)
+            outcome = as_user(12345, lambda: enable_venv(root))
+            assert outcome.startswith(f"UsageError {root} cannot be enabled: Permission denied ({path}"), outcome
+            assert hash_tree(root) == before
+        os.chown(switch.parent, 12345, 12345)
+        assert as_user(12345, lambda: enable_venv(root)) == "done", "the control"
+
+    @pytest.mark.skipif(not IS_ROOT, reason="changes owners")
+    @pytest.mark.parametrize("place", ["", "bin", "lib"])
+    def test_root_runs_no_python_that_another_user_can_replace(self, root: Path, tmp_path: Path, place: str) -> None:
+        (root / "bin" / "python").unlink()
+        (root / "bin" / "python").write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+        (root / "bin" / "python").chmod(0o755)
+        with pytest.raises(UsageError, match="ended with code 0"):
+            find_venv(root, ENVIRONMENT)
+        assert (tmp_path / "was-run").exists(), "the control: it is run where it is root's"
+        (tmp_path / "was-run").unlink()
+        os.chown(root / place, 12345, 12345)
+        for act in (lambda: find_venv(root, ENVIRONMENT), lambda: choose_root(root)):
+            with pytest.raises(UsageError, match="belongs to user id 12345, so root does not run"):
+                act()
+        assert not (tmp_path / "was-run").exists()
+
+    def test_a_link_for_lib_through_a_place_that_others_can_write_to(self, root: Path, tmp_path: Path) -> None:
+        """They could put another folder where the link leads: all that it goes through is looked at, not its name."""
+        (tmp_path / "open").mkdir()
+        (root / "lib").rename(tmp_path / "open" / "lib")
+        (root / "lib").symlink_to(tmp_path / "open" / "lib")
+        venv = find_venv(root, ENVIRONMENT)
+        enable_module.enable(venv, Request(), ENVIRONMENT)
+        (tmp_path / "open").chmod(0o777)
+        assert has_stepped_aside(root, "open is writable by other users")
+        with pytest.raises(UsageError, match="open, above it, is writable by other users"):
+            enable_module.enable(venv, Request(require_pq=True), ENVIRONMENT)
+
+    def test_a_lock_that_somebody_keeps(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever can read a folder can lock it: a bound, and a sentence."""
+        monkeypatch.setattr(venv_room, "PATIENCE_S", 0.2)
+        script = "import fcntl, os, sys; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX);"
+        script += "print('locked', flush=True); sys.stdin.read()"
+        command = [sys.executable, "-c", script, str(root)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "locked\n"
+            for act in (lambda: enable_venv(root), lambda: disable_venv(root)):
+                with pytest.raises(UsageError, match=r"has been locked by another process for 0\.2 seconds"):
+                    act()
+            process.communicate("")
+        assert not disable_venv(root)
 
     def test_a_place_that_others_can_write_to(self, root: Path) -> None:
         before = hash_tree(root)

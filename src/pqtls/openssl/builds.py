@@ -7,14 +7,13 @@ build.json. It gets its name only when it is whole and proven, and is never chan
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pqtls.errors import UsageError
-from pqtls.openssl.paths import is_folder
+from pqtls.openssl.paths import is_folder, read_json
 from pqtls.openssl.private_folder import cache_folder, find_own_obstacle, make_private_folder
 
 BUILD_SCHEMA = "pqtls/openssl-build/1"
@@ -107,8 +106,7 @@ def read_build(folder: Path, unsafe: str = "") -> Build:
             obstacle = find_own_obstacle(path)
             if obstacle:
                 return Build(folder, version, "", {}, f"{obstacle}, so it is not safe to load.")
-        with (folder / BUILD_MANIFEST).open("rb") as file:
-            manifest = json.loads(file.read(_MAX_MANIFEST_BYTES))
+        manifest = read_json(folder / BUILD_MANIFEST, _MAX_MANIFEST_BYTES)
         stated = {name: str(manifest["files"][name]["sha256"]) for name in LIBRARIES}
         hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in LIBRARIES}
         is_whole = manifest["schema"] == BUILD_SCHEMA and manifest["name"] == folder.name and stated == hashes

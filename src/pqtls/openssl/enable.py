@@ -25,13 +25,15 @@ from pqtls.openssl.graft import LIBCRYPTO, are_same, patch_libraries, plan_folde
 from pqtls.openssl.held import find_settings_obstacle, find_unheld
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
-from pqtls.openssl.private_folder import find_parent_obstacle, is_private_group
+from pqtls.openssl.private_folder import is_private_group
 from pqtls.openssl.probe import forget_probes, probe_mlkem
 from pqtls.openssl.status import examine_venv
 from pqtls.openssl.venv import locked
 from pqtls.openssl.venv_files import (
+    check_places,
     is_touched,
     package_folder,
+    read_switch,
     remove_all,
     remove_folder,
     remove_leftovers,
@@ -166,8 +168,9 @@ def disable(root: Path) -> bool:
 
 
 def _describe_error(error: OSError) -> str:
-    """Say what failed, and where; a write to a full disk names no file."""
-    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    """Say what failed, and where: of a rename its target; a write to a full disk names no file."""
+    where = error.filename2 or error.filename
+    return f"{error.strerror or error}" + (f" ({where})" if where else "")
 
 
 def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enabled:
@@ -190,12 +193,7 @@ def _enable(venv: Venv, request: Request, environment: dict[str, str]) -> Enable
         obstacle = find_venv_obstacle(interpreter, has_to_follow_policies=request.has_to_follow_policies)
         if obstacle is not None:
             raise CannotProveError(f"{venv.root} cannot be enabled: {obstacle.reason}", obstacle.next_step)
-    unsafe = find_parent_obstacle(venv.graft_root / "id")
-    if (unsafe and venv.graft_root.exists()) or (unsafe := find_parent_obstacle(venv.graft_root)):
-        raise UsageError(
-            f"{unsafe}, so what is put there would not be safe.",
-            "Run it as the owner of the environment; take write permission from others (chmod go-w).",
-        )
+    check_places(venv)
     source = None if native.has_mlkem else choose_source(interpreter, request.sources, "")
     kept = None if before is None else _find_unchanged(venv, request, source, before, environment)
     if kept is not None:
@@ -272,34 +270,34 @@ def _find_unchanged(
 
 
 def _make(plan: _Plan, active: str) -> VenvManifest:
+    before = {name: read_switch(plan.venv.site_packages / name) for name in (START, PTH)}
+    try:
+        return _make_or_restore(plan, active, before)
+    except BaseException:
+        if not active:
+            remove_all(plan.venv.root)
+        raise
+    finally:
+        forget_probes()
+
+
+def _make_or_restore(plan: _Plan, active: str, before: Mapping[str, bytes | None]) -> VenvManifest:
     venv = plan.venv
     venv.graft_root.mkdir(mode=0o755, exist_ok=True)
     venv.graft_root.chmod(0o755)
     remove_leftovers(venv, {active})
     making = Path(tempfile.mkdtemp(prefix=".making-", dir=venv.graft_root))
-    before = {name: _read(venv.site_packages / name) for name in (START, PTH)}
-    is_done = False
     try:
         manifest = _write_all(plan, making)
         _prove(plan)
         switch_on(venv, plan.graft_id, making, plan.request.command, has_to_refuse=plan.request.require_pq)
         _prove_switched(plan)
-        is_done = True
+    except BaseException:
+        _restore(plan, before, making)
+        raise
     finally:
-        if not is_done:
-            _restore(plan, before, making)
         shutil.rmtree(making, ignore_errors=True)
-        forget_probes()
-        if not is_done and not active:
-            remove_all(venv.root)
     return manifest
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _restore(plan: _Plan, before: Mapping[str, bytes | None], making: Path) -> None:
@@ -308,7 +306,7 @@ def _restore(plan: _Plan, before: Mapping[str, bytes | None], making: Path) -> N
         target = plan.venv.site_packages / name
         if data is None:
             target.unlink(missing_ok=True)
-        elif _read(target) != data:
+        elif read_switch(target) != data:
             again = making / f"before-{name}"
             write_file(again, data, 0o644)
             again.rename(target)

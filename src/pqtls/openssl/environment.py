@@ -8,9 +8,10 @@ OpenSSH needs wrappers (see `openssh`), whose folder has a manifest of its own.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pqtls.openssl.paths import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SCHEMA = "pqtls/graft/1"
 OPENSSH_SCHEMA = "pqtls/openssh/1"
+MAX_MANIFEST_BYTES = 64 * 1024
+"""One has 2 kB; any folder of LD_LIBRARY_PATH and PATH is looked into."""
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
 _MODULES = "OPENSSL_MODULES"
 
@@ -83,7 +86,7 @@ def read_manifest(folder: Path, schema: str = SCHEMA) -> dict[str, object] | Non
         The manifest, None if the folder has none of that kind.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
     except (OSError, ValueError):
         return None
     if not isinstance(manifest, dict) or manifest.get("schema") != schema:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pqtls.openssl.paths import from_utf8, to_utf8
+from pqtls.openssl.paths import from_utf8, read_plain, to_utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class FileFacts:
         if not isinstance(value, dict) or set(value) != set(cls.__slots__):
             raise ValueError("a file's facts are incomplete")
         size_bytes, mtime_ns, inode = (int(value[name]) for name in ("size_bytes", "mtime_ns", "inode"))
+        if size_bytes < 0:
+            raise ValueError("a file's size is negative")
         return cls(str(value["kind"]), from_utf8(str(value["path"])), size_bytes, mtime_ns, inode, str(value["sha256"]))
 
     def find_change(self, root: Path) -> str:
@@ -60,9 +62,11 @@ class FileFacts:
         """
         path = root / self.path
         try:
-            data = path.read_bytes()
+            data = read_plain(path, self.size_bytes)
         except OSError as error:
             return f"{path}: {error.strerror}"
+        except ValueError as error:  # no name of a file
+            return f"{path!r}: {error}"
         return "" if hashlib.sha256(data).hexdigest() == self.sha256 else f"{path} has other contents"
 
 

@@ -26,8 +26,8 @@ from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.dynstr import rename_strings
 from pqtls.openssl.elf import ElfError, parse_elf
-from pqtls.openssl.environment import MANIFEST, SCHEMA, add_graft
-from pqtls.openssl.paths import is_folder
+from pqtls.openssl.environment import MANIFEST, MAX_MANIFEST_BYTES, SCHEMA, add_graft
+from pqtls.openssl.paths import is_folder, read_json
 from pqtls.openssl.private_folder import cache_folder as default_cache_folder
 from pqtls.openssl.private_folder import find_own_obstacle, make_private_folder
 from pqtls.openssl.probe import forget_probes, probe_mlkem
@@ -156,7 +156,7 @@ def is_intact(folder: Path) -> bool:
             obstacle = find_own_obstacle(folder / name)
             if obstacle:
                 raise UsageError(f"{obstacle}; it is not safe to load.", f"Look into it, then remove {folder}.")
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
         hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (LIBSSL, LIBCRYPTO)}
         return bool(manifest["schema"] == SCHEMA and manifest["files"] == hashes and manifest["key"] == folder.name)
     except (OSError, ValueError, KeyError, TypeError):

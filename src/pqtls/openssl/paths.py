@@ -8,8 +8,11 @@ surrogates.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
+import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +47,46 @@ def find_matching(folder: Path, pattern: str) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in fnmatch.filter(names, pattern)]
+
+
+def read_plain(path: Path, limit_bytes: int) -> bytes:
+    """Read a file of which nothing is known but its name: a FIFO would never end, a device never stop.
+
+    Args:
+        path: The file; a symbolic link is followed.
+        limit_bytes: The most that it may have.
+
+    Returns:
+        All of it.
+
+    Raises:
+        OSError: It cannot be read, is no plain file, or has more.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {limit_bytes} bytes", str(path))
+    return data
+
+
+def read_json(path: Path, limit_bytes: int) -> Any:
+    """Read a JSON file that anybody may have written.
+
+    Args:
+        path: The file.
+        limit_bytes: The most that it may have.
+
+    Raises:
+        OSError: It cannot be read, is no plain file, or has more.
+        ValueError: It is not JSON, or nested deeper than any of ours.
+    """
+    try:
+        return json.loads(read_plain(path, limit_bytes))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def to_utf8(name: str) -> str:

@@ -111,8 +111,8 @@ def _trusted_owners() -> set[int]:
         lines = [line.split() for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()]
         is_initial = any(line == ["0", "0", "4294967295"] for line in lines)
         if not is_initial:
-            # In a user namespace the host's root shows as the overflow id, and so does every other stranger;
-            # none of them can write through a mode that is checked all the same.
+            # In a user namespace the host's root shows as the overflow id. So does every stranger of the host, which
+            # nothing tells apart there: what belongs to one of them is taken for root's.
             trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii")))
     return trusted
 

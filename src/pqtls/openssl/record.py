@@ -11,13 +11,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pqtls.openssl.paths import find_matching
+from pqtls.openssl.paths import find_matching, read_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _HASHES = ("sha256", "sha384", "sha512")
 """What the specification allows: "sha256 or better"."""
+
+
+_MAX_RECORD_BYTES = 64 * 1024 * 1024
+"""The largest wheels list some 10,000 files, in 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def matches_record(data: bytes, path: str, record: WheelRecord) -> bool:
 
 def _read(path: Path, wanted: str) -> dict[str, str] | None:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, _MAX_RECORD_BYTES).decode()
     except (OSError, ValueError):
         return None
     if wanted not in text:

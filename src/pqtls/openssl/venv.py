@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 from pqtls.errors import UsageError
 from pqtls.openssl.child import MARK, ask
 from pqtls.openssl.environment import strip_graft
-from pqtls.openssl.paths import is_file
+from pqtls.openssl.paths import exists, is_file
+from pqtls.openssl.private_folder import find_parent_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,10 @@ GRAFT_FOLDER = "pqtls-graft"
 
 OLDEST = (3, 8)
 """The oldest Python that is enabled: the loader and the recorder have its syntax."""
+
+PATIENCE_S = 120.0
+"""An enable takes 2 s; on a machine that is busy, several at once take their time."""
+_POLL_S = 0.05
 
 # Runs in the environment's Python, without `site`: sys.prefix may be that of its base (before 3.14).
 _SCRIPT = """
@@ -128,7 +134,7 @@ def choose_root(named: Path | None, environment: Mapping[str, str] | None = None
         Its folder, symbolic links resolved, and how it was found.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or it is another user's, and we are root.
     """
     activated = (os.environ if environment is None else environment).get("VIRTUAL_ENV", "")
     if named is not None:
@@ -153,7 +159,22 @@ def choose_root(named: Path | None, environment: Mapping[str, str] | None = None
             "Make one (python3 -m venv DIR). A system's or conda's Python is not switched as a whole; `pqtls run` and "
             "`pqtls shell` work with it.",
         )
+    _protect_root(root)
     return root, chosen_by
+
+
+def _protect_root(root: Path) -> None:
+    """Refuse that root runs, or changes by name, what another user can replace: it would be that user's way to root."""
+    if os.geteuid() != 0:
+        return
+    for name in ("bin", "lib"):
+        obstacle = find_parent_obstacle(root / name / "any" if exists(root / name) else root / name)
+        if obstacle:
+            raise UsageError(
+                f"{obstacle}, so root does not run or change what is in it.",
+                "Run it as the owner of the environment (sudo -u OWNER pqtls ...), and take write permission from "
+                "others (chmod go-w).",
+            )
 
 
 @contextlib.contextmanager
@@ -165,15 +186,34 @@ def locked(root: Path) -> Iterator[None]:
 
     Yields:
         While nobody else holds it.
+
+    Raises:
+        UsageError: Somebody else holds it for longer than one of them can take.
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        _lock(descriptor, root)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, root: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:  # whoever can read the folder can lock it
+                raise UsageError(
+                    f"{root} has been locked by another process for {PATIENCE_S:g} seconds.",
+                    f"`fuser {root}` says by which; if it is no `pqtls enable` or `disable`, end it.",
+                ) from error
+            time.sleep(_POLL_S)
         except OSError as error:
             # NFS has no locks on folders. Every step is a rename all the same, so that two at once leave one of them.
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-        yield
-    finally:
-        os.close(descriptor)
+            return
+        else:
+            return

@@ -14,16 +14,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pqtls.inject
-from pqtls.errors import BugError, CannotProveError
+from pqtls.errors import BugError, CannotProveError, UsageError
 from pqtls.openssl.child import MARK, ask
-from pqtls.openssl.paths import exists, find_matching
+from pqtls.openssl.paths import exists, find_matching, read_plain
+from pqtls.openssl.private_folder import find_parent_obstacle
 from pqtls.openssl.venv import graft_root
-from pqtls.openssl.venv_manifest import PACKAGE_PREFIX, PTH, START, find_packages
+from pqtls.openssl.venv_manifest import MAX_SWITCH_BYTES, PACKAGE_PREFIX, PTH, START, find_packages
 from pqtls.openssl.whole_folder import sync_folder, write_file
 
 if TYPE_CHECKING:
@@ -80,6 +82,64 @@ def package_folder(venv: Venv, graft_id: str) -> Path:
         graft_id: The graft's id.
     """
     return venv.site_packages / f"{PACKAGE_PREFIX}{graft_id}"
+
+
+def check_places(venv: Venv) -> None:
+    """Make sure that what is to be written can be, and stays what was written; before anything is.
+
+    Args:
+        venv: The environment.
+
+    Raises:
+        UsageError: Something else has the place of one of our files, or others could replace what is put there.
+    """
+    for path in (*(venv.site_packages / name for name in (START, PTH)), venv.graft_root):
+        wanted = "folder" if path == venv.graft_root else "file"
+        found = describe_entry(path)
+        if found not in ("", wanted):
+            raise UsageError(
+                f"{path} is a {found}, where `enable` puts a {wanted} of its own.", "Move it away, if it is yours."
+            )
+    # As it is named, and where links lead: whoever can change one of the folders on either way can replace it.
+    for place in dict.fromkeys((venv.graft_root, venv.graft_root.resolve())):
+        unsafe = find_parent_obstacle(place / "id" if exists(place) else place)
+        if unsafe:
+            raise UsageError(
+                f"{unsafe}, so what is put there would not be safe.",
+                "Run it as the owner of the environment; take write permission from others (chmod go-w).",
+            )
+
+
+def describe_entry(path: Path) -> str:
+    """Say what a name stands for, links not followed: "file", "folder", "symbolic link", ...; "" if there is nothing.
+
+    Args:
+        path: Any path.
+
+    Raises:
+        OSError: It cannot be told.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return ""
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
+    return kinds.get(stat.S_IFMT(mode), "device or socket")
+
+
+def read_switch(path: Path) -> bytes | None:
+    """Read a `.pth` or `.start` file of ours; None if there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be read, or is not one of ours by its size.
+    """
+    try:
+        return read_plain(path, MAX_SWITCH_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def write_package(
@@ -148,10 +208,14 @@ def remove_all(root: Path) -> bool:
 
     Raises:
         OSError: Something cannot be removed.
+        UsageError: A folder has the name of the switch; then nothing was removed.
     """
     found = False
     base = graft_root(root)
     all_site_packages = find_all_site_packages(root)
+    for path in (each / name for each in all_site_packages for name in (START, PTH)):
+        if describe_entry(path) == "folder":  # none of ours, and who knows what is in it
+            raise UsageError(f"{path} is a folder, which `enable` did not make.", "Move it away, if it is yours.")
     for site_packages in all_site_packages:  # first, so that no start of Python looks for the rest
         for name in (START, PTH):
             if os.path.lexists(site_packages / name):  # a read-only file system refuses what is not there too
@@ -162,23 +226,22 @@ def remove_all(root: Path) -> bool:
         for package in find_packages(site_packages):
             found = True
             remove_folder(package, base)
-    if exists(base) or base.is_symlink():
-        found = True
-        if base.is_symlink():
-            base.unlink()
-        else:
-            shutil.rmtree(base)
-    return found
+    kind = describe_entry(base)
+    if kind == "folder":
+        shutil.rmtree(base)
+    elif kind:
+        base.unlink()
+    return found or bool(kind)
 
 
 def remove_folder(folder: Path, base: Path) -> None:
     """Remove a folder, out of the way first, so that nobody meets half of it.
 
     Args:
-        folder: The folder, or a link in its place.
+        folder: The folder, or whatever has its name.
         base: Where it is moved to, if that is there.
     """
-    if folder.is_symlink():
+    if describe_entry(folder) != "folder":
         folder.unlink()
         return
     with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ start are the same facts, as literals in its own file, since reading JSON would 
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pqtls.openssl.file_facts import FileFacts
-from pqtls.openssl.paths import find_matching, is_file
+from pqtls.openssl.paths import find_matching, read_json, read_plain
 
 SCHEMA = "pqtls/venv-graft/1"
 MANIFEST = "manifest.json"
@@ -25,6 +24,10 @@ START = "00-pqtls-graft-entry.start"
 """PEP 829, for Python 3.15 and newer. Its name is not that of PTH, whose line would not run then: entry points run
 after the lines of all `.pth` files, too late where one of those imports `ssl`. `start()` works once, whoever calls."""
 
+_MAX_MANIFEST_BYTES = 1024 * 1024
+"""One has 4 kB."""
+MAX_SWITCH_BYTES = 64 * 1024
+"""Ours has 1 kB."""
 _BUILT = re.compile(rb"built on: (?:[A-Z][a-z]{2} )?([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})")
 _RELEASED = re.compile(r"OpenSSL (\d+\.\d+\.\d+)\S* +(\d{1,2}) ([A-Z][a-z]{2}) (\d{4})")
 
@@ -169,7 +172,7 @@ def read_manifest(folder: Path) -> VenvManifest:
         ValueError: There is none, or it is damaged.
     """
     try:
-        return VenvManifest.from_json(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        return VenvManifest.from_json(read_json(folder / MANIFEST, _MAX_MANIFEST_BYTES))
     except (OSError, TypeError) as error:
         raise ValueError(str(error)) from error
 
@@ -181,9 +184,7 @@ def find_active_id(site_packages: Path) -> str:
         site_packages: Of the environment.
     """
     try:
-        if not is_file(site_packages / PTH):  # a FIFO would never end
-            return ""
-        text = (site_packages / PTH).read_text(encoding="utf-8")
+        text = read_plain(site_packages / PTH, MAX_SWITCH_BYTES).decode()
     except (OSError, ValueError):
         return ""
     match = re.search(rf"\b{PACKAGE_PREFIX}(\w+)", text)
