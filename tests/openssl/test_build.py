@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,13 +22,15 @@ from pqtls.errors import CannotProveError, UsageError
 from pqtls.openssl import build as build_module
 from pqtls.openssl import build_tools
 from pqtls.openssl.build import BuildResult, build_openssl
+from pqtls.openssl.build_folders import find_openssl_dir, library_folder, suggest_build
 from pqtls.openssl.build_process import run_step
 from pqtls.openssl.build_tools import find_build_tools
 from pqtls.openssl.builds import find_builds
-from pqtls.openssl.constants import folders_of
+from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of
 from pqtls.openssl.elf_image import PT_LOAD, ElfImage
 from pqtls.openssl.graft import Graft
 from pqtls.openssl.interpreter import Interpreter
+from pqtls.openssl.library_text import LibraryText
 from pqtls.openssl.sources import find_sources
 from pqtls.openssl.ways import choose_way
 from tests.openssl.tarballs import makefile, release_files, write_tarball
@@ -271,6 +274,47 @@ def test_places_for_openssl_cnf(stub: Stub, interpreter: Interpreter, tmp_path: 
     other = stub.build(interpreter, openssl_dir=long)
     assert f"--openssldir={long}" in stub.told.read_text().splitlines()
     assert other.build.folder != first.build.folder
+
+
+LONG = "/opt/" + "x" * 90
+ONE_LIB = "/usr/lib/x86_64-linux-gnu"
+WANTED = Folders(
+    "/usr/lib/ssl", "/usr/lib/ssl/cert.pem", "/usr/lib/ssl/certs", f"{ONE_LIB}/engines-3", f"{ONE_LIB}/ossl-modules"
+)
+WHEEL = LibraryText("", (), False, "/usr/lib/wheel-ssl", "/usr/lib64/ssl/engines-3", "/usr/lib64/ssl/ossl-modules")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits_a_wheel"),
+    [
+        ({}, True),
+        ({"openssl_dir": LONG, "cafile": f"{LONG}/cert.pem", "capath": f"{LONG}/certs"}, False),
+        ({"openssl_dir": LONG}, False),
+        ({"cafile": f"{LONG}/ca-bundle.crt"}, False),
+        ({"capath": f"{LONG}/certificates"}, False),
+        ({"openssl_dir": "/usr/lib/sixteen", "engines_dir": f"{LONG}/engines-3"}, False),
+        ({"openssl_dir": "/usr/lib/sixteen", "modules_dir": f"{LONG}/modules"}, False),
+        ({"openssl_dir": "/opt/Müller/a/bc", "cafile": "/opt/Müller/a/bc/cert.pem"}, False),
+        ({"modules_dir": "/a b/ossl-modules"}, True),
+    ],
+)
+def test_the_build_that_is_named_fits(changes: dict[str, str], fits_a_wheel: bool) -> None:
+    """Whatever path of an interpreter is too long for a wheel: with that OPENSSLDIR it is not."""
+    wanted = dataclasses.replace(WANTED, **changes)
+    folder = find_openssl_dir(wanted)
+    assert suggest_build(wanted).endswith(f"pqtls openssl build --source TARBALL --openssldir {folder}")
+    library = library_folder(folder, wanted)
+    fitted = fit_folders(LibraryText("", (), False, folder, f"{library}/engines-3", f"{library}/ossl-modules"), wanted)
+    assert (fitted.openssl_dir, fitted.cafile, fitted.capath) == (wanted.openssl_dir, wanted.cafile, wanted.capath)
+    assert build_module._check_openssl_dir(folder, wanted) == folder, "the command takes it"
+    with contextlib.nullcontext() if fits_a_wheel else pytest.raises(DoesNotFitError):  # the control
+        fit_folders(WHEEL, wanted)
+
+
+def test_no_build_has_paths_of_any_length() -> None:
+    wanted = dataclasses.replace(WANTED, cafile="/" + "x" * 300)
+    assert find_openssl_dir(wanted) == ""
+    assert "openssl build" not in suggest_build(wanted)
 
 
 def test_an_interpreter_that_cannot_be_grafted(stub: Stub, interpreter: Interpreter) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pqtls.errors import CannotProveError, UsageError
+from pqtls.openssl.build_folders import find_openssl_dir
 from pqtls.openssl.constants import Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.elf import read_elf
 from pqtls.openssl.graft import Graft, is_intact, make_graft
@@ -17,6 +18,7 @@ from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
 from pqtls.openssl.library_text import read_library_text
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.openssl.sources import Source
+from pqtls.openssl.ways import choose_source
 
 VERSIONS = Path.home() / ".pyenv" / "versions"
 PYTHONS = [*sorted(str(path) for path in VERSIONS.glob("3.1[0-9].*/bin/python")), "/usr/bin/python3"]
@@ -178,8 +180,12 @@ def test_paths_that_do_not_fit_are_refused(
     cache = tmp_path / "cache"
     with pytest.raises(CannotProveError, match="longer than") as caught:
         make_graft(source, dataclasses.replace(interpreter, **changes), cache, {})  # type: ignore[arg-type]
-    assert caught.value.next_step
+    folder = find_openssl_dir(folders_of(dataclasses.replace(interpreter, **changes)))  # type: ignore[arg-type]
+    assert caught.value.next_step.endswith(f"pqtls openssl build --source TARBALL --openssldir {folder}")
     assert not cache.exists()
+    with pytest.raises(CannotProveError, match="longer than") as caught:
+        choose_source(dataclasses.replace(interpreter, **changes), (), "")  # type: ignore[arg-type]
+    assert caught.value.next_step.endswith(f"pqtls openssl build --source TARBALL --openssldir {folder}")
 
 
 def test_a_source_that_changed_is_refused(source: Source, interpreter: Interpreter, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from pqtls.errors import CannotProveError, PqtlsError, UsageError
+from pqtls.openssl.build_folders import find_misfit, find_openssl_dir, is_plain, library_folder, suggest_build
 from pqtls.openssl.build_process import StepResult, run_step
 from pqtls.openssl.build_tools import BuildTools, find_build_tools
 from pqtls.openssl.builds import BUILD_MANIFEST, BUILD_SCHEMA, LIBRARIES, Build, builds_folder, read_build
-from pqtls.openssl.constants import DoesNotFitError, fit_folders, folders_of
+from pqtls.openssl.constants import folders_of
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.graft import make_graft
-from pqtls.openssl.library_text import LibraryText
 from pqtls.openssl.obstacles import find_graft_obstacle
 from pqtls.openssl.paths import is_folder
 from pqtls.openssl.private_folder import make_private_folder
@@ -57,8 +56,6 @@ _GROUP = "X25519MLKEM768"
 _OPTIONS = ("shared", "no-tests", "no-docs", "no-apps")
 _FAST_CURVES = "enable-ec_nistp_64_gcc_128"
 """Faster P-256, P-384 and P-521; needs gcc's 128-bit integers, so a 64-bit little-endian machine."""
-# Each goes through a makefile into a shell and a C string.
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+@~/-]{0,200}")
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 _COMPILES = " -c -o "
 _SETTLE_S = 10.0
@@ -99,9 +96,7 @@ class _Plan:
     @property
     def configure(self) -> list[str]:
         """Arguments of Configure: OPENSSLDIR, and ENGINESDIR and MODULESDIR where the system has them."""
-        modules = Path(folders_of(self.interpreter).modules_dir)
-        is_usual = modules.name == "ossl-modules" and _PLAIN_PATH.fullmatch(str(modules))
-        libdir = modules.parent if is_usual else Path("/usr/lib")
+        libdir = library_folder(self.openssl_dir, folders_of(self.interpreter))
         elf = self.interpreter.elf
         is_fast = elf is not None and elf.bits == 64 and elf.is_little_endian
         fast = [_FAST_CURVES] if is_fast else []
@@ -131,7 +126,7 @@ def build_openssl(
         tarball: Path or https address of a release tarball.
         interpreter: Who proves it: its OPENSSLDIR is the default, and it shakes hands with the result.
         sha256: What the tarball must hash to, in hex; "" to look it up among the known releases.
-        openssl_dir: OPENSSLDIR; "" for the interpreter's.
+        openssl_dir: OPENSSLDIR; "" for the interpreter's, or one that is long enough for its paths.
         jobs: How many compilers at once; 0 for as many as processors.
         base: Where builds are kept; None for the user's cache.
         environment: What tools are searched in and the proof is made with; None for this process's environment.
@@ -149,7 +144,7 @@ def build_openssl(
     if obstacle is not None:
         raise CannotProveError(f"What is built could not be proven: {obstacle.reason}", obstacle.next_step)
     wanted = folders_of(interpreter)
-    openssl_dir = _check_openssl_dir(openssl_dir or wanted.openssl_dir, wanted)
+    openssl_dir = _check_openssl_dir(openssl_dir or find_openssl_dir(wanted) or wanted.openssl_dir, wanted)
     tools = find_build_tools(_clean(given))
     base = make_private_folder(builds_folder() if base is None else base)
     began = time.monotonic()
@@ -177,15 +172,13 @@ def build_openssl(
 
 def _check_openssl_dir(openssl_dir: str, wanted: Folders) -> str:
     """Return OPENSSLDIR if it can be built in, fits a later graft, and nobody else can put an openssl.cnf there."""
-    if not _PLAIN_PATH.fullmatch(openssl_dir) or ".." in openssl_dir.split("/"):
-        raise UsageError(f"{openssl_dir!r} is no plain absolute path.", "Name another folder with --openssldir.")
-    try:
-        fit_folders(LibraryText("", (), False, openssl_dir, "", ""), wanted)
-    except DoesNotFitError as error:
-        raise UsageError(
-            f"A build for {openssl_dir} could not stand in here: {error}.",
-            f"Leave --openssldir out, or give one as long as {wanted.openssl_dir}.",
-        ) from error
+    fitting = find_openssl_dir(wanted)
+    if not is_plain(openssl_dir):
+        step = f"Name another folder: --openssldir {fitting}" if fitting else ""
+        raise UsageError(f"{openssl_dir!r} is no plain absolute path.", step)
+    misfit = find_misfit(openssl_dir, wanted)
+    if misfit:
+        raise UsageError(f"A build for {openssl_dir} could not stand in here: {misfit}.", suggest_build(wanted))
     nearest = Path(openssl_dir)
     while not is_folder(nearest) and nearest != nearest.parent:
         nearest = nearest.parent

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls.errors import CannotProveError, UsageError
+from pqtls.openssl.build_folders import suggest_build
 from pqtls.openssl.constants import DoesNotFitError, Folders, fit_folders, folders_of, patch_constants
 from pqtls.openssl.dynstr import rename_strings
 from pqtls.openssl.elf import ElfError, parse_elf
@@ -126,7 +127,7 @@ def plan_folders(source: Source, interpreter: Interpreter) -> tuple[Folders, Pat
     try:
         folders = fit_folders(source.text, wanted)
     except DoesNotFitError as error:
-        raise _misfit(source, str(error)) from error
+        raise _misfit(source, str(error), wanted) from error
     is_modules_elsewhere = is_folder(Path(wanted.modules_dir)) and not _is_same_folder(folders, wanted)
     return folders, Path(wanted.modules_dir) if is_modules_elsewhere else None
 
@@ -213,7 +214,7 @@ def patch_libraries(source: Source, folders: Folders) -> dict[str, bytes]:
         files = {LIBSSL: rename_strings(libssl, renames), LIBCRYPTO: libcrypto}
         _check_names(files)
     except (DoesNotFitError, ElfError) as error:
-        raise _misfit(source, str(error)) from error
+        raise _misfit(source, str(error), folders) from error
     return files
 
 
@@ -230,11 +231,8 @@ def _soname(data: bytes) -> str:
     return soname.value if soname is not None else ""
 
 
-def _misfit(source: Source, why: str) -> CannotProveError:
-    return CannotProveError(
-        f"{source.description} cannot stand in here: {why}.",
-        "Use another source (--openssl-source FOLDER), such as an OpenSSL 3.5 built with this --openssldir.",
-    )
+def _misfit(source: Source, why: str, wanted: Folders) -> CannotProveError:
+    return CannotProveError(f"{source.description} cannot stand in here: {why}.", suggest_build(wanted))
 
 
 def _prove(graft: Graft, folder: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> None:

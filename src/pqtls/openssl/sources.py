@@ -59,6 +59,7 @@ class Source:
         machine: What its libcrypto is built for, such as "x86_64, 64-bit"; "" if it could not be read.
         is_as_recorded: Its files are what the RECORD of its wheel, or pqtls at the end of its build, says; None for
             a folder, where nothing is recorded.
+        is_misfit: What speaks against it is the length of its places for the interpreter's paths.
     """
 
     origin: str
@@ -75,6 +76,7 @@ class Source:
     kind: SourceKind = "wheel"
     machine: str = ""
     is_as_recorded: bool | None = None
+    is_misfit: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -235,11 +237,8 @@ def _examine(
             return Source(origin, libssl, libcrypto, rejected=reason, is_as_recorded=False)
     text = read_library_text(files[1])
     floor = max(elf.glibc_floor for elf in elfs)
-    rejected = (
-        _version_obstacle(text)
-        or _fit_obstacle(elfs, floor, libssl.parent, interpreter)
-        or _folders_obstacle(text, interpreter)
-    )
+    unusable = _version_obstacle(text) or _fit_obstacle(elfs, floor, libssl.parent, interpreter)
+    misfit = "" if unusable else _folders_obstacle(text, interpreter)
     return Source(
         origin=origin,
         libssl=libssl,
@@ -251,10 +250,11 @@ def _examine(
         libssl_sha256=hashlib.sha256(files[0]).hexdigest(),
         libcrypto_sha256=hashlib.sha256(files[1]).hexdigest(),
         is_named=is_named,
-        rejected=rejected,
+        rejected=unusable or misfit,
         kind=kind,
         machine=elfs[1].machine_name,
         is_as_recorded=None if record is None else True,
+        is_misfit=bool(misfit),
     )
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pqtls.errors import CannotProveError, PqtlsError, UsageError
 from pqtls.evidence import is_post_quantum_group
+from pqtls.openssl.build_folders import suggest_build
+from pqtls.openssl.constants import folders_of
 from pqtls.openssl.environment import strip_graft
 from pqtls.openssl.graft import Graft, make_graft
 from pqtls.openssl.interpreter import Interpreter
@@ -226,10 +228,12 @@ def choose_source(interpreter: Interpreter, extra_sources: Sequence[Path], becau
         return usable
     rejected = "; ".join(f"{source.description}: {source.rejected}" for source in sources)
     if rejected:
-        raise CannotProveError(
-            _sentence(because, ", and ", f"no OpenSSL found here can stand in ({rejected})."),
-            "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'. Or: pqtls openssl build.",
+        step = (
+            "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'. Or: pqtls openssl build."
         )
+        if any(source.is_misfit for source in sources):
+            step = suggest_build(folders_of(interpreter))
+        raise CannotProveError(_sentence(because, ", and ", f"no OpenSSL found here can stand in ({rejected})."), step)
     musl = " It brings libraries for musl too." if interpreter.is_musl else ""
     raise CannotProveError(
         _sentence(because, ", and ", "there is no newer OpenSSL here to stand in."),
