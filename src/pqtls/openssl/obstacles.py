@@ -129,6 +129,7 @@ def find_graft_obstacle(interpreter: Interpreter, root: Path = Path("/")) -> Obs
     if interpreter.has_blocking_rpath:
         return Obstacle(
             f"{who} finds its OpenSSL by DT_RPATH, over which LD_LIBRARY_PATH has no effect (conda builds so).",
-            f"Update OpenSSL in that environment (`conda install 'openssl>=3.5'`), {_CONTAINER}.",
+            "Make a virtual environment of it (python -m venv DIR) and run `pqtls enable --venv DIR`, which works "
+            f"there; or update its OpenSSL (`conda install 'openssl>=3.5'`), {_CONTAINER}.",
         )
     return _fips_obstacle(root)
