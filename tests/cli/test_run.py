@@ -21,7 +21,9 @@ from pqtls.cli import run_app
 from pqtls.openssl import doctor as doctor_room
 from pqtls.openssl import ways
 from pqtls.openssl.interpreter import Linkage, inspect_interpreter
+from tests.openssl.elf_files import make_elf
 from tests.schemas import validate
+from tests.tls_server import HOST, run_tls_server
 
 PQTLS = [sys.executable, "-c", "from pqtls.cli import main; main()"]
 VERSION = "import ssl; print(ssl.OPENSSL_VERSION)"
@@ -97,6 +99,43 @@ class TestRun:
         done = call("run", "--groups", groups, "--", "true")
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+    def test_post_quantum_is_required_of_one_program(self, tmp_path: Path) -> None:
+        """A classical server is refused, which is answered without the option: by Python, and by curl if it is here."""
+        with run_tls_server(tmp_path) as (port, authority):
+            script = (
+                "import socket, ssl, sys\n"
+                f"context = ssl.create_default_context(cafile={str(authority)!r})\n"
+                f"with socket.create_connection(('127.0.0.1', {port})) as raw:\n"
+                f"    with context.wrap_socket(raw, server_hostname={HOST!r}) as tls: print(tls.recv(9))\n"
+            )
+            plain = call("run", "--", sys.executable, "-c", script)
+            assert plain.stdout == "b'hello'\n", plain.stderr
+            held = call("run", "--require-pq", "--", sys.executable, "-c", script)
+            assert (held.returncode, held.stdout) == (1, "")
+            assert "SSLError" in held.stderr
+            assert "ALERT" in held.stderr, "the server refused, which offers no group with ML-KEM"
+
+    def test_what_cannot_be_required(self, tmp_path: Path) -> None:
+        """By its list, by its OpenSSL, or since the program would go on with a TLS of its own: not started at all."""
+        touch = ["sh", "-c", f"touch {tmp_path}/was-run"]
+        for options, words in (
+            (["--groups", "X25519MLKEM768:x25519"], "would still allow x25519"),
+            (["--openssl", "system"], "does not follow the group list"),
+        ):
+            done = call("run", "--require-pq", *options, "--", *touch)
+            assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+        other = tmp_path / "other"
+        other.write_bytes(make_elf(needed=("libgnutls.so.30", "libc.so.6")))
+        other.chmod(0o755)
+        refused = call("run", "--require-pq", "--", str(other))
+        assert refused.returncode == 3
+        assert refused.stderr.startswith("pqtls: Post-quantum TLS is required, but other uses GnuTLS")
+        warned = call("run", "--", str(other))
+        assert warned.stderr.startswith("pqtls: other uses GnuTLS"), "the control: warned, and run all the same"
+        assert not (tmp_path / "was-run").exists()
+        assert call("run", "--require-pq", "--", *touch).returncode == 0
+        assert (tmp_path / "was-run").exists()
 
     def test_nothing_is_left_after_groups(self, tmp_path: Path) -> None:
         done = call("run", "--groups", "x25519", "--", "sh", "-c", "ls $(dirname $OPENSSL_CONF)", TMPDIR=str(tmp_path))

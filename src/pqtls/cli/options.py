@@ -90,6 +90,19 @@ def groups_option(command: Command) -> Command:
     )(command)
 
 
+def require_pq_option(command: Command) -> Command:
+    """Add --require-pq to verbs that start programs.
+
+    Args:
+        command: The function of a verb.
+    """
+    return click.option(
+        "--require-pq",
+        is_flag=True,
+        help="Leave programs' OpenSSL nothing but post-quantum TLS 1.3, and do not start what that does not reach.",
+    )(command)
+
+
 def parse_allowed(values: tuple[str, ...]) -> dict[str, str]:
     """Read `--allow HOST=REASON` values.
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pqtls.cli.options import groups_option, openssl_options
-from pqtls.errors import UsageError
+from pqtls.cli.options import groups_option, openssl_options, require_pq_option
+from pqtls.errors import CannotProveError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,12 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepare(
-    openssl: str, openssl_source: Path | None, groups: str, command: Sequence[str] | None
+    openssl: str,
+    openssl_source: Path | None,
+    groups: str,
+    command: Sequence[str] | None,
+    *,
+    require_pq: bool = False,
 ) -> Iterator[Prepared]:
     """Choose the OpenSSL for a command and make its environment; what was made for it is removed after.
 
@@ -48,18 +53,19 @@ def prepare(
         openssl_source: Folder to graft from, or None.
         groups: A list of groups to hold the command to, or a preset's name; "" for what is in force.
         command: The command line, if it is known: a Python program's own interpreter decides then.
+        require_pq: Leave OpenSSL nothing but post-quantum TLS 1.3.
 
     Yields:
         The way and the environment.
 
     Raises:
         CannotProveError: No such OpenSSL can be had here.
-        UsageError: OpenSSL would silently drop these groups.
+        UsageError: OpenSSL would silently drop these groups, or a classical one is in them though post-quantum is
+            required.
     """
-    from pqtls.openssl.group_presets import resolve_groups
-    from pqtls.openssl.groups_conf import check_groups, write_groups_conf
     from pqtls.openssl.interpreter import find_interpreter, inspect_interpreter
     from pqtls.openssl.openssh import keep_openssh_working
+    from pqtls.openssl.require_pq import hold_by_conf
     from pqtls.openssl.ways import choose_way
 
     found = find_interpreter(command, os.environ.get("PATH", os.defpath)) if command else None
@@ -68,16 +74,12 @@ def prepare(
     environment = way.apply(dict(os.environ))
     if way.graft is not None:
         environment = keep_openssh_working(way.graft.folder, environment)
-    if not groups:
+    if not (groups or require_pq):
         yield Prepared(way, environment)
         return
     folder = Path(tempfile.mkdtemp(prefix="pqtls-groups-"))  # 0700
     try:
-        held = resolve_groups(groups)
-        conf = write_groups_conf(held.groups, folder, interpreter, environment, is_tls13_only=held.is_tls13_only)
-        environment["OPENSSL_CONF"] = str(conf)
-        check_groups(interpreter.executable, environment, held.groups)
-        yield Prepared(way, environment)
+        yield Prepared(way, hold_by_conf(folder, interpreter, environment, groups, require_pq=require_pq))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -85,33 +87,37 @@ def prepare(
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @openssl_options
 @groups_option
+@require_pq_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- CMD [ARGS]...")
-def run(openssl: str, openssl_source: Path | None, groups: str, command: tuple[str, ...]) -> int:
+def run(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool, command: tuple[str, ...]) -> int:
     """Run CMD with the chosen OpenSSL, and return its exit code.
 
     It reaches every program that is linked to libssl.so.3, and its children. Of one that it cannot reach it says
-    so, and why, before it runs it all the same. It does not prove what programs then do: `pqtls test` does.
+    so, and why, before it runs it all the same; with --require-pq it does not run it. It does not prove what programs
+    then do: `pqtls test` does.
     """
     from pqtls.openssl.openssh import find_wrapper
 
     program = shutil.which(command[0])
     if program is None:
         raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
-    with prepare(openssl, openssl_source, groups, command) as prepared:
-        if openssl != "system":
-            _warn(command, prepared.environment)
+    with prepare(openssl, openssl_source, groups, command, require_pq=require_pq) as prepared:
+        if openssl != "system" or require_pq:
+            _warn(command, prepared.environment, require_pq=require_pq)
         program = shutil.which(command[0], path=prepared.environment.get("PATH")) or program
         program = find_wrapper(program, prepared.environment)
-        if not groups:
+        if not (groups or require_pq):
             _become(program, list(command), prepared.environment)
         return call_program([program, *command[1:]], prepared.environment)
 
 
-def _warn(command: Sequence[str], environment: dict[str, str]) -> None:
-    """Say on standard error if the program, by what its files tell, will not use this OpenSSL."""
+def _warn(command: Sequence[str], environment: dict[str, str], *, require_pq: bool) -> None:
+    """Say on standard error if the program, by what its files tell, will not use this OpenSSL; refuse if it must."""
     from pqtls.openssl.program_tls import examine_program
 
     found = examine_program(command, environment)
+    if found.is_reached is False and require_pq:
+        raise CannotProveError(f"Post-quantum TLS is required, but {found.explanation}", found.next_step)
     if found.is_reached is False:
         click.echo(f"pqtls: {found.explanation}\n  {found.next_step}", err=True)
 

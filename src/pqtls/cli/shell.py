@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pqtls.cli.options import groups_option, openssl_options
+from pqtls.cli.options import groups_option, openssl_options, require_pq_option
 from pqtls.cli.run import prepare
 
 if TYPE_CHECKING:
@@ -25,12 +25,16 @@ MARK = "(pqtls) "
 @click.command()
 @openssl_options
 @groups_option
-def shell(openssl: str, openssl_source: Path | None, groups: str) -> int:
-    """Open your shell with the chosen OpenSSL; its prompt is marked. Leave it with `exit`."""
+@require_pq_option
+def shell(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool) -> int:
+    """Open your shell with the chosen OpenSSL; its prompt is marked. Leave it with `exit`.
+
+    With --require-pq its programs' OpenSSL is left nothing but post-quantum TLS; what you start there is not examined.
+    """
     program = os.environ.get("SHELL") or "/bin/sh"
     if shutil.which(program) is None:
         program = "/bin/sh"
-    with prepare(openssl, openssl_source, groups, None) as prepared:
+    with prepare(openssl, openssl_source, groups, None, require_pq=require_pq) as prepared:
         click.echo(f"pqtls: {prepared.way.openssl_version} ({prepared.way.kind}): {prepared.way.reason}", err=True)
         with _marked_shell(program, prepared.environment) as (arguments, environment):
             code = subprocess.call(arguments, env=environment)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pqtls.errors import UsageError
 from pqtls.evidence import is_post_quantum_group
 from pqtls.openssl.context import REQUIRED_GROUPS
+from pqtls.openssl.group_presets import resolve_groups
 from pqtls.openssl.groups_conf import check_groups, parse_groups, write_groups_conf
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.wire.groups import group_name, is_grease
@@ -62,6 +63,36 @@ def write_require_pq_conf(
     """
     require_post_quantum_groups(groups)
     return write_groups_conf(groups, folder, interpreter, environment, is_tls13_only=True)
+
+
+def hold_by_conf(
+    folder: Path, interpreter: Interpreter, environment: Mapping[str, str], groups: str, *, require_pq: bool
+) -> dict[str, str]:
+    """Hold the programs of an environment to groups, or to post-quantum TLS alone, and make sure that OpenSSL follows.
+
+    Args:
+        folder: A private folder.
+        interpreter: Whose default configuration it is built on, and who is asked what it offers then.
+        environment: What they are started with.
+        groups: As `--groups` takes it; "" for OpenSSL's own, or where post-quantum is required, for REQUIRED_GROUPS.
+        require_pq: Nothing classical may be offered.
+
+    Returns:
+        A new environment, with OPENSSL_CONF.
+
+    Raises:
+        UsageError: It is no such list, or this OpenSSL does not follow it.
+    """
+    held = resolve_groups(groups)
+    wanted = held.groups or REQUIRED_GROUPS
+    if require_pq:
+        conf = write_require_pq_conf(folder, interpreter, environment, wanted)
+    else:
+        conf = write_groups_conf(wanted, folder, interpreter, environment, is_tls13_only=held.is_tls13_only)
+    changed = {**environment, "OPENSSL_CONF": str(conf)}
+    check = check_require_pq if require_pq else check_groups
+    check(interpreter.executable, changed, wanted)
+    return changed
 
 
 def check_require_pq(
