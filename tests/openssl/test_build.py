@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -89,7 +89,7 @@ def test_a_build_is_proven_and_found_by_itself(
     phases: list[tuple[str, int, int]] = []
     result = stub.build(interpreter, jobs=3, report=lambda *each: phases.append(each))
     assert result.is_new
-    assert list(dict.fromkeys(phase for phase, _, _ in phases)) == list(build_module.PHASES)
+    assert list(dict.fromkeys(phase for phase, _, _ in phases)) == list(get_args(build_module.Phase))
     assert phases[-2] == ("compile", 2, 2)
     assert result.size_bytes == sum(
         (stub.graft.folder / f"lib{name}.so.3").stat().st_size for name in ("ssl", "crypto")

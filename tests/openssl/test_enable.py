@@ -765,6 +765,8 @@ class TestRefusals:
             assert word in obstacle.reason
             assert obstacle.next_step
         assert interpreter.elf is not None
+        pypy = find_venv_obstacle(replace(interpreter, implementation="pypy"), tmp_path)
+        assert "is pypy, whose `ssl` is not CPython's" in getattr(pypy, "reason", "")
         musl = replace(interpreter, elf=replace(interpreter.elf, interpreter="/lib/ld-musl-x86_64.so.1"))
         assert "musl" in getattr(find_venv_obstacle(musl, tmp_path), "reason", "")
         (tmp_path / "python").touch(mode=0o755)
@@ -873,7 +875,7 @@ class TestRefusals:
         assert as_user(12345, lambda: enable_venv(root)) == "done", "the control"
 
     @pytest.mark.skipif(not IS_ROOT, reason="changes owners")
-    @pytest.mark.parametrize("place", ["", "bin", "lib"])
+    @pytest.mark.parametrize("place", ["", "bin", "lib", "link"])
     def test_root_runs_no_python_that_another_user_can_replace(self, root: Path, tmp_path: Path, place: str) -> None:
         (root / "bin" / "python").unlink()
         (root / "bin" / "python").write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
@@ -882,7 +884,11 @@ class TestRefusals:
             find_venv(root, ENVIRONMENT)
         assert (tmp_path / "was-run").exists(), "the control: it is run where it is root's"
         (tmp_path / "was-run").unlink()
-        os.chown(root / place, 12345, 12345)
+        if place == "link":
+            (tmp_path / "theirs").mkdir()
+            (root / "bin").rename(tmp_path / "theirs" / "bin")
+            (root / "bin").symlink_to(tmp_path / "theirs" / "bin")
+        os.chown(tmp_path / "theirs" if place == "link" else root / place, 12345, 12345)
         for act in (lambda: find_venv(root, ENVIRONMENT), lambda: choose_root(root)):
             with pytest.raises(UsageError, match="belongs to user id 12345, so root does not run"):
                 act()

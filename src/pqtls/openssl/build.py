@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from pqtls.openssl.interpreter import Interpreter
 
 Phase = Literal["read", "unpack", "configure", "compile", "prove"]
-PHASES: tuple[Phase, ...] = ("read", "unpack", "configure", "compile", "prove")
 
 BUILDER_VERSION = 1
 """Part of a build's name: raise it when the same tarball must give another result."""

@@ -75,6 +75,11 @@ def find_venv_obstacle(
     Returns:
         The obstacle, None if it may be tried. DT_RPATH is none: libraries that are mapped already win over it.
     """
+    if interpreter.implementation != "cpython":
+        return Obstacle(
+            f"{interpreter.executable} is {interpreter.implementation}, whose `ssl` is not CPython's.",
+            f"Use CPython; `pqtls run` changes the libraries of any program, {_CONTAINER}.",
+        )
     if interpreter.is_musl:
         return Obstacle(
             f"{interpreter.executable} is linked to musl, which looks for libraries by name even if they are loaded.",

@@ -167,8 +167,9 @@ def _protect_root(root: Path) -> None:
     """Refuse that root runs, or changes by name, what another user can replace: it would be that user's way to root."""
     if os.geteuid() != 0:
         return
-    for name in ("bin", "lib"):
-        obstacle = find_parent_obstacle(root / name / "any" if exists(root / name) else root / name)
+    folders = [root / name for name in ("bin", "lib") if exists(root / name)]
+    for folder in (root, *folders, *(each.resolve() for each in folders)):
+        obstacle = find_parent_obstacle(folder / "any")
         if obstacle:
             raise UsageError(
                 f"{obstacle}, so root does not run or change what is in it.",

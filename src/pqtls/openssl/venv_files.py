@@ -272,7 +272,7 @@ def find_all_site_packages(root: Path) -> list[Path]:
     Args:
         root: The environment's folder.
     """
-    return [path for each in find_matching(root / "lib", "python*") if exists(path := each / "site-packages")]
+    return [path for each in find_matching(root / "lib", "*") if exists(path := each / "site-packages")]
 
 
 def is_touched(root: Path) -> bool:
