@@ -30,6 +30,7 @@ from pqtls.openssl.sources import Source
 from pqtls.openssl.status import examine_venv, parse_oldest
 from pqtls.openssl.venv import choose_root, find_venv
 from pqtls.openssl.venv_manifest import PTH, START, find_active_id
+from pqtls.report.status import render_status
 from tests.openssl.test_graft import PYTHONS
 from tests.openssl.venv_tools import ENVIRONMENT, VERSION, disable_venv, enable_venv, hash_tree, make_venv, run
 from tests.schemas import validate
@@ -720,6 +721,13 @@ class TestStatus:
         venv = find_venv(enabled, ENVIRONMENT)
         status = examine_venv(replace(venv, python=Path("/bin/false")), ENVIRONMENT)
         assert (status.state, status.exit_code) == ("unknown", 3)
+
+    def test_a_python_without_ssl(self, root: Path) -> None:
+        """It was not seen to lack ML-KEM: nothing was seen."""
+        (site_packages(root) / "without.pth").write_text("import sys; sys.modules['_ssl'] = None\n")
+        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+        assert (status.state, status.exit_code, "_ssl" in status.detail) == ("unknown", 3, True)
+        assert not any("pqtls enable" in line for line in render_status(status))
 
     def test_a_graft_of_run_does_not_make_it_look_enabled(
         self, root: Path, source: Source, interpreter: Interpreter, tmp_path: Path

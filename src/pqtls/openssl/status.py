@@ -65,7 +65,8 @@ class VenvStatus:
         venv: The environment.
         state: "active": the graft is loaded; "native": its own OpenSSL does ML-KEM, and is held to the settings of
             `enable` if there are any; "stepped-aside": enabled, but the graft is not loaded, or its own OpenSSL is
-            not held; "off": not enabled, and without ML-KEM; "unknown": its Python did not answer.
+            not held; "off": not enabled, and without ML-KEM; "unknown": its Python did not answer,
+            or its `ssl` made no handshake.
         manifest: Of what `enable` made; None if it made nothing, or it cannot be read.
         findings: What is wrong, each a sentence.
         unheld: Those of them that say what it is not held to.
@@ -174,7 +175,8 @@ def examine_venv(
     if not active:
         if is_touched(venv.root):
             findings.append("An enable or disable did not finish; run `pqtls enable` or `pqtls disable`.")
-        state: State = "native" if probe.has_mlkem else "off"
+        # No ClientHello, as of a Python without `_ssl`: then nothing was seen of what it can do.
+        state: State = "native" if probe.has_mlkem else "off" if probe.handshake is not None else "unknown"
     else:
         manifest = _check_files(venv, active, findings)
         if manifest is not None and manifest.is_native:

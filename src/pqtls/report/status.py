@@ -14,7 +14,7 @@ _STATES = {
     "unheld": "native, but its own OpenSSL is not held to what was asked for",
     "native": "not enabled, and needs not be: its own OpenSSL has ML-KEM",
     "off": "not enabled: its own OpenSSL has no ML-KEM",
-    "unknown": "its Python gives no answer",
+    "unknown": "its Python gives no answer, or its `ssl` makes no handshake",
 }
 
 
