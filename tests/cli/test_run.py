@@ -21,6 +21,7 @@ from pqtls.cli import run_app
 from pqtls.openssl import doctor as doctor_room
 from pqtls.openssl import ways
 from pqtls.openssl.interpreter import Linkage, inspect_interpreter
+from pqtls.wire.client_hello import ClientHello
 from tests.openssl.elf_files import make_elf
 from tests.schemas import validate
 from tests.tls_server import HOST, run_tls_server
@@ -89,8 +90,6 @@ class TestRun:
             "print(outgoing.read().hex())\n"
         )
         done = call("run", "--groups", "SecP256r1MLKEM768:x25519", "--", sys.executable, "-c", script)
-        from pqtls.wire.client_hello import ClientHello
-
         hello = ClientHello.parse(bytes.fromhex(done.stdout.strip())[9:])
         assert hello.supported_groups == (0x11EB, 0x001D)
 
@@ -217,6 +216,25 @@ class TestShell:
         assert "(pqtls)" in shown
         assert shown.count("OpenSSL 3.5") >= 2, shown
         assert list(tmp_path.glob("pqtls*")) == [], "what the shell itself leaves is its own affair"
+
+    def test_post_quantum_is_required_in_it(self, tmp_path: Path) -> None:
+        """What a Python of that shell offers, and nothing is left after it."""
+        script = tmp_path / "offers.py"
+        script.write_text(
+            "import ssl\nout = ssl.MemoryBIO()\n"
+            "tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname='x.example')\n"
+            "try: tls.do_handshake()\nexcept ssl.SSLWantReadError: pass\n"
+            f"open({str(tmp_path / 'hello')!r}, 'wb').write(out.read())\n"
+        )
+        (tmp_path / "tmp").mkdir()
+        environment = {**bare_environment(), "SHELL": "/bin/sh", "TERM": "dumb", "TMPDIR": str(tmp_path / "tmp")}
+        for options, groups in (([], {0x11EC, 0x1D}), (["--require-pq"], {0x11EC, 0x11EB, 0x11ED})):
+            _, code = talk([*PQTLS, "shell", *options], environment, [f"{sys.executable} {script}", "exit 9"])
+            assert code == 9
+            hello = ClientHello.parse((tmp_path / "hello").read_bytes()[9:])
+            offered = set(hello.supported_groups)
+            assert offered == groups if options else offered >= groups, "the control offers x25519 too"
+        assert list((tmp_path / "tmp").glob("pqtls*")) == []
 
     def test_the_users_own_start_up_file_is_read(self, tmp_path: Path) -> None:
         if shutil.which("bash") is None:
