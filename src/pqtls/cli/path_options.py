@@ -103,7 +103,7 @@ def _choose_targets(texts: tuple[str, ...], hosts_path: str | None, starttls: st
         targets, repeated = parse_hosts(data, "Standard input" if hosts_path == "-" else hosts_path, port)
         chosen |= dict.fromkeys(targets)
         if repeated:
-            click.echo(f"pqtls: {repeated} of the lines name a host again; each is examined once.", err=True)
+            click.echo(f"pqtls: lines that name a host again: {repeated}; each is examined once.", err=True)
     if not chosen:
         raise UsageError("There is no host to examine.", "pqtls path HOST[:PORT]..., or --hosts FILE")
     return list(chosen)

@@ -269,7 +269,9 @@ def _holes_beyond_a_proxy(reading: Reading) -> Iterator[Hypothesis]:
         return
     silence: frozenset[SymptomKind] = frozenset(("mute", "timeout"))
     detail = "beyond the proxy"
-    for limit in sorted({_sent(symptom).size_bytes for symptom in reading.counted}):
+    sizes = {_sent(symptom).size_bytes for symptom in reading.counted}
+    sizes |= {segment.size_bytes for symptom in reading.counted for segment in _all_segments(symptom)}
+    for limit in sorted(sizes):
         yield Hypothesis("F13", _forward_hole_beyond(limit), detail, silence)
     yield Hypothesis("F14", _reverse_hole_beyond, detail, silence)
 
