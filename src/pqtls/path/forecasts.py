@@ -139,7 +139,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield Hypothesis("F08", _whole_record)
     yield Hypothesis("F09", _name_in_first_segment)
     yield from _mtu_hypotheses(reading)
-    yield from _holes_beyond_a_proxy(reading)
+    yield from _hidden_by_a_proxy(reading)
     yield from _group_hypotheses()
     yield Hypothesis("F24", _by_schemes(in_certificates=False), "in signature_algorithms")
     yield Hypothesis("F24", _by_schemes(in_certificates=True), "in signature_algorithms_cert")
@@ -205,8 +205,8 @@ def _by_size(limit_bytes: int, kinds: frozenset[SymptomKind]) -> Callable[[Sympt
     return lambda symptom: _fail(kinds) if _sent(symptom).size_bytes > limit_bytes else PASS
 
 
-def _closed_window(limit_bytes: int) -> Callable[[Symptom], Forecast]:
-    kinds: frozenset[SymptomKind] = frozenset(("zero-window",))
+def _closed_window(limit_bytes: int, kind: SymptomKind = "zero-window") -> Callable[[Symptom], Forecast]:
+    kinds: frozenset[SymptomKind] = frozenset((kind,))
 
     def forecast(symptom: Symptom) -> Forecast:
         if _sent(symptom).size_bytes > limit_bytes:
@@ -260,8 +260,8 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         yield Hypothesis("F14", _reverse_hole(low, only_hybrid=True), detail, _UNANSWERED)
 
 
-def _holes_beyond_a_proxy(reading: Reading) -> Iterator[Hypothesis]:
-    """What loses big packets behind a proxy: the proxy acknowledges all and falls silent, whatever sizes are sent here.
+def _hidden_by_a_proxy(reading: Reading) -> Iterator[Hypothesis]:
+    """What loses big packets behind a proxy, or takes no more: the proxy acknowledges all, and there is silence.
 
     So it looks as if receivers and boxes that go by size, or by the hybrid's share, dropped in silence.
     """
@@ -273,6 +273,7 @@ def _holes_beyond_a_proxy(reading: Reading) -> Iterator[Hypothesis]:
     sizes |= {segment.size_bytes for symptom in reading.counted for segment in _all_segments(symptom)}
     for limit in sorted(sizes):
         yield Hypothesis("F13", _forward_hole_beyond(limit), detail, silence)
+        yield Hypothesis("F06", _closed_window(limit, "mute"), detail, silence)
     yield Hypothesis("F14", _reverse_hole_beyond, detail, silence)
 
 
