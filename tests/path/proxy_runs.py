@@ -26,7 +26,7 @@ from pqtls.probe.run import Prober
 if TYPE_CHECKING:
     from pqtls.path.diagnosis import Diagnosis
 
-JOBS = 4
+JOBS = 8
 _LOCK = threading.Lock()
 
 

@@ -534,6 +534,8 @@ def test_the_limits_are_for_all_families_together(hybrid_port: int) -> None:
     assert sum(len(each.diagnosis.attempts) for each in found.values()) <= 30
     assert any(each.diagnosis.verdict == "fault" for each in found.values())
     assert all(each.diagnosis.verdict != "healthy" for each in found.values())
+    told = " ".join(note for each in found.values() for note in each.diagnosis.notes)
+    assert "Option -4 gives IPv4 all connections" in told
 
 
 @pytest.mark.usefixtures("both_families")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pqtls.errors import CannotProveError
+from pqtls.faults.catalogue import fault_name
 from pqtls.path.examine import FULL_LIMITS, Limits, examine
 from pqtls.path.reach import Reach, qualify
 from pqtls.probe.http_proxy import open_tunnel
@@ -254,13 +255,21 @@ def _no_connection(route: _Route) -> str:
 
 
 def _compare(route: _Route, chosen: list[_Route]) -> list[str]:
-    """Return what the other families tell of a fault."""
-    if route.found is None or route.found.verdict != "fault":
+    """Return what the other families tell of what came out over one."""
+    if route.found is None:
         return []
-    family = route.place.family_name
-    return [
-        f"Over {other.place.family_name} ({other.place.text}) the same target is healthy: what breaks belongs to "
-        f"{family}, its path or the server at its address. Until then, {other.place.family_name} works."
-        for other in chosen
-        if other is not route and other.is_clean
-    ]
+    notes = []
+    mine = route.place.family_name
+    for other in chosen:
+        theirs = f"{other.place.family_name} ({other.place.text})"
+        if other is route or other.found is None:
+            continue
+        if route.found.verdict == "fault" and other.is_clean:
+            notes.append(
+                f"Over {theirs} the same target is healthy: what breaks belongs to {mine}, its path or the server at "
+                f"its address. Until then, {other.place.family_name} works."
+            )
+        elif route.found.verdict == "inconclusive" and other.found.verdict == "fault":
+            names = ", ".join(f"{each.id} {fault_name(each.id)}" for each in other.found.faults)
+            notes.append(f"Over {theirs} it is {names}. Option -{mine[-1]} gives {mine} all connections and the time.")
+    return notes

@@ -127,16 +127,15 @@ def _read_head(dialogue: Dialogue) -> tuple[int, list[str]]:
 
 
 def _refusal(proxy: Proxy, place: str, status: int, schemes: list[str]) -> BeforeTlsError:
-    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+    # tinyproxy asks by 407, and refuses what it is given by 401, which is said of wrong credentials for a server.
+    if status in (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAUTHORIZED):
         wanted = ", ".join(dict.fromkeys(schemes)) or "credentials"
         if schemes and "basic" not in {scheme.lower() for scheme in schemes}:
-            text = (
-                f"wants {wanted} (407), and pqtls can do Basic alone: use a proxy that takes it, or a relay before it"
-            )
+            text = f"wants {wanted} ({status}), and pqtls can do Basic alone: use a proxy that takes it, or a relay before it"
         elif proxy.credentials is None:
-            text = f"wants credentials (407): put http://USER:PASSWORD@{proxy.host}:{proxy.port} into {VARIABLE}"
+            text = f"wants credentials ({status}): put http://USER:PASSWORD@{proxy.host}:{proxy.port} into {VARIABLE}"
         else:
-            text = f"does not take these credentials (407): correct those in {VARIABLE}"
+            text = f"does not take these credentials ({status}): correct those in {VARIABLE}"
         return BeforeTlsError(f"The proxy {proxy} {text}.", is_final=True)
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
