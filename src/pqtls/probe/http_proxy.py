@@ -131,7 +131,7 @@ def _refusal(proxy: Proxy, place: str, status: int, schemes: list[str]) -> Befor
     if status in (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAUTHORIZED):
         wanted = ", ".join(dict.fromkeys(schemes)) or "credentials"
         if schemes and "basic" not in {scheme.lower() for scheme in schemes}:
-            text = f"wants {wanted} ({status}), and pqtls can do Basic alone: use a proxy that takes it, or a relay before it"
+            text = f"wants {wanted} ({status}), and pqtls can do Basic alone: go through a proxy that takes that"
         elif proxy.credentials is None:
             text = f"wants credentials ({status}): put http://USER:PASSWORD@{proxy.host}:{proxy.port} into {VARIABLE}"
         else:
