@@ -74,7 +74,7 @@ def run(fault: str, seed: int) -> tuple[str, str, Diagnosis]:
     if named == wanted:
         return "right", told, found
     if named:
-        return ("wider" if fault in named else "WRONG"), told, found
+        return ("wider" if fault in named | set(found.also_fits) else "WRONG"), told, found
     return ("missed" if found.verdict == "healthy" else "inconclusive"), told, found
 
 

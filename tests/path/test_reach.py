@@ -25,7 +25,7 @@ from pqtls.path.diagnosis import Diagnosis
 from pqtls.path.examine import Limits
 from pqtls.path.hosts import parse_hosts
 from pqtls.path.plan import PlanOptions
-from pqtls.path.reach import Reach
+from pqtls.path.reach import Reach, qualify
 from pqtls.path.survey import Examined, examine_target
 from pqtls.path.target import Target, parse_peer
 from pqtls.probe import prepared
@@ -230,6 +230,21 @@ class LimitingProxy(ConnectProxy):
     def _serve(self, connection: socket.socket) -> None:
         self._answer = b"HTTP/1.1 503 Busy\r\n\r\n" if len(self.asked) % 7 in (2, 3) else b""
         super()._serve(connection)
+
+
+def test_a_tunnel_that_is_late_after_failures_may_hide_a_penalty(hybrid_port: int) -> None:
+    """Behind a proxy it is the proxy that asks in vain for a connection: seen here, its yes comes late."""
+    judge = real.refuse(lambda hello: HYBRID in hello.supported_groups, real.ALERT_40)
+    with real.Proxy(hybrid_port, judge) as server, ConnectProxy() as proxy:
+        found = look(server.port, through(proxy))
+    assert "F40" not in found.also_fits
+    attempts, is_after_failure = [], False
+    for attempt in found.attempts:
+        attempts.append(replace(attempt, preamble_s=2.5) if is_after_failure else attempt)
+        is_after_failure = attempt.ending != "answered"
+    late = qualify(diagnose(attempts), through(proxy))
+    assert (late.fault_ids, "F40" in late.also_fits) == ({"F23"}, True)
+    assert "took up to 2.5 s more for its tunnel" in late.answer
 
 
 def test_credentials_reach_the_proxy_and_nothing_else(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pqtls.faults.catalogue import fault_name
 from pqtls.path.words import say_answer
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 _PUNISHES = "F40"
 _BY_PROXY = "F42"
+# Two requests for a connection, a second apart, that a proxy repeated and that nobody here saw.
+_LATE_S = 1.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +78,21 @@ def _behind_proxy(found: Diagnosis, proxy: str) -> Diagnosis:
     found = replace(found, notes=(*found.notes, note))
     if found.verdict != "fault":
         return found
+    if _PUNISHES not in found.fault_ids and (late_s := _late_tunnels_s(found)) is not None:
+        late = f"Right after failures the proxy took up to {late_s:.1f} s more for its tunnel: something behind it may "
+        late += f"block for a while what it dislikes ({_PUNISHES} {fault_name(_PUNISHES)})."
+        found = replace(found, also_fits=(*found.also_fits, _PUNISHES), answer=f"{found.answer} {late}")
     caveat = "It was seen through a proxy, which may be what breaks (F42 explicit-proxy): compare without it."
     return replace(found, also_fits=(*found.also_fits, _BY_PROXY), answer=f"{found.answer} {caveat}")
+
+
+def _late_tunnels_s(found: Diagnosis) -> float | None:
+    """Return how much longer than the fastest a tunnel took right after a failure; None if none took much longer."""
+    tunnels = [attempt.preamble_s for attempt in found.attempts if attempt.is_connected]
+    after_failures = [
+        after.preamble_s - min(tunnels)
+        for before, after in pairwise(found.attempts)
+        if before.ending != "answered" and after.is_connected
+    ]
+    longest_s = max(after_failures, default=0.0)
+    return longest_s if longest_s >= _LATE_S else None
