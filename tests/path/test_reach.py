@@ -266,7 +266,9 @@ def test_credentials_reach_the_proxy_and_nothing_else(
         assert run_app(["path", target, "--proxy", "env"]) == 2
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cret%21%3F@{place}")
         assert run_app(["path", target, "--proxy", "env", "--json", "-"]) == 0
+        assert run_app(["path", f"{HOST}:1"]) == 3
     told = capfd.readouterr()
+    assert "HTTPS_PROXY is set; `--proxy env` goes through that proxy" in told.err
     assert "s3cret" not in told.out + told.err + file.read_text()
     assert json.loads(file.read_text())["proxy"] == f"http://{place}"
     assert f"via      the proxy http://{place}" in told.err

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pqtls.cli.path_options import choose_way, way_options
+from pqtls.cli.path_options import choose_way, suggest_proxy, way_options
 from pqtls.cli.peer import compare_ends, open_peer, print_comparisons
 from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, UsageError, combine_exit_codes
 
@@ -153,6 +153,8 @@ class _Output:
             self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
             self._file.flush()
         self._print(render_diagnosis(found, str(target), address))
+        if not found.proxy and not any(attempt.is_connected for attempt in found.attempts):
+            suggest_proxy()
         if compared is not None:
             print_comparisons(compared, to_stderr=self._to_stderr)
 

@@ -69,6 +69,17 @@ def choose_way(
     return _choose_targets(texts, hosts_path, reach.starttls), reach
 
 
+def suggest_proxy() -> None:
+    """Say on standard error that there is a proxy, after the straight way has led nowhere."""
+    if name := _shared_variable():
+        click.echo(f"pqtls: {name} is set; `--proxy env` goes through that proxy.", err=True)
+
+
+def _shared_variable() -> str:
+    """Return the name of the variable that has the proxy of other programs, "" if none has."""
+    return next((name for name in _SHARED_VARIABLES if os.environ.get(name)), "")
+
+
 def _choose_reach(proxy_url: str | None, starttls: str | None) -> Reach:
     from pqtls.path.reach import Reach
     from pqtls.probe.http_proxy import VARIABLE, has_password, parse_proxy
@@ -80,7 +91,7 @@ def _choose_reach(proxy_url: str | None, starttls: str | None) -> Reach:
             f"Put the whole URL into {VARIABLE}, and leave --proxy out.",
         )
     if url == "env":
-        source = next((name for name in _SHARED_VARIABLES if os.environ.get(name)), "")
+        source = _shared_variable()
         if not source:
             raise UsageError("`--proxy env` finds no proxy: HTTPS_PROXY is not set.", "Name it: --proxy URL.")
         url = os.environ[source]
