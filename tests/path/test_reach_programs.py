@@ -19,7 +19,7 @@ from pqtls.path.reach import Reach
 from pqtls.probe.http_proxy import Proxy
 from tests.path import before_tls as before
 from tests.path import real_servers as real
-from tests.path.test_reach import HOST, look
+from tests.path.reaching import HOST, look
 from tests.path.test_real import wait_for
 
 NEEDS_ALL = bool(os.environ.get("PQTLS_NEED_SERVERS"))
