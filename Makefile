@@ -97,6 +97,10 @@ test-reach: $(VENV)/.dev ## as root, in a throwaway Debian: install mail servers
 path-proxy: $(VENV)/.dev ## pqtls path behind a proxy against every fault of the lab on real packets; 10 minutes a run
 	$(BIN)/python -m tests.path.proxy_runs 2
 
+.PHONY: path-families
+path-families: $(VENV)/.dev ## as root: a name over IPv6 and IPv4 on real packets, with a hole in one of them
+	$(BIN)/python -m tests.path.family_runs
+
 .PHONY: image
 image: ## build the container image and run it for real, with Docker or, as root, without
 	@$(PYTHON) scripts/build_image.py

@@ -24,15 +24,17 @@ from tests.path.test_real import wait_for
 
 NEEDS_ALL = bool(os.environ.get("PQTLS_NEED_SERVERS"))
 
-_SMTP = """
+SMTP_SERVER = """
 import asyncio, ssl, sys
 from aiosmtpd.smtp import SMTP
 
 async def main():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1])
-    new = lambda: SMTP(object(), hostname="mail.example", tls_context=context if len(sys.argv) < 3 else None)
-    server = await asyncio.get_running_loop().create_server(new, "127.0.0.1", 0)
+    option = sys.argv[2] if len(sys.argv) > 2 else ""
+    has_tls, port = option != "no TLS", int(option) if option.isdigit() else 0
+    new = lambda: SMTP(object(), hostname="mail.example", tls_context=context if has_tls else None)
+    server = await asyncio.get_running_loop().create_server(new, None if port else "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -42,7 +44,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def run_smtp(pem: Path, environment: dict[str, str], *options: str) -> Iterator[int]:
-    command = [sys.executable, "-I", "-c", _SMTP, str(pem), *options]
+    command = [sys.executable, "-I", "-c", SMTP_SERVER, str(pem), *options]
     with real.run_process(command, environment) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
