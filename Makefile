@@ -86,6 +86,21 @@ test-programs: $(VENV)/.dev ## as root, in a throwaway Debian: install programs 
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(PROGRAMS)
 	PQTLS_NEED_PROGRAMS=1 $(PYTEST) -v tests/openssl/test_programs_on_the_wire.py tests/openssl/test_openssh.py
 
+.PHONY: test-reach
+SERVERS := dovecot-imapd exim4-daemon-light mariadb-server postgresql squid tinyproxy
+test-reach: $(VENV)/.dev ## as root, in a throwaway Debian: install mail servers, databases and proxies; pqtls path to and through each
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SERVERS)
+	PQTLS_NEED_SERVERS=1 $(PYTEST) -v tests/path/test_reach_programs.py
+
+.PHONY: path-proxy
+path-proxy: $(VENV)/.dev ## pqtls path behind a proxy against every fault of the lab on real packets; 10 minutes a run
+	$(BIN)/python -m tests.path.proxy_runs 2
+
+.PHONY: path-families
+path-families: $(VENV)/.dev ## as root: a name over IPv6 and IPv4 on real packets, with a hole in one of them
+	$(BIN)/python -m tests.path.family_runs
+
 .PHONY: image
 image: ## build the container image and run it for real, with Docker or, as root, without
 	@$(PYTHON) scripts/build_image.py

@@ -44,7 +44,7 @@ def there() -> Iterator[far_end.FarEnd]:
 
 def ask(there: far_end.FarEnd, token: str = TOKEN, since: int = 0) -> list[Arrival]:
     time.sleep(0.05)  # what was sent last is written down when its connection ends
-    return asking.ask(lambda: socket.create_connection((LOOPBACK, there.port), 5), token, since)[1]
+    return asking.ask(lambda: SocketNetwork(socket.AF_INET, (LOOPBACK, there.port)).connect(None, 5), token, since)[1]
 
 
 def attempt(port: int, *experiments: str, timeout_s: float = 2.0) -> list[Attempt]:
@@ -254,7 +254,7 @@ def test_it_runs_until_ctrl_c(tmp_path: Path) -> None:
             assert attempt(port, "E1")[0].ending == "answered"
             assert "109" not in (line := process.stdout.readline())
             assert "hello 250 B" in line
-            _, arrivals = asking.ask(lambda: socket.create_connection((LOOPBACK, port), 5), token, 0)
+            _, arrivals = asking.ask(lambda: SocketNetwork(socket.AF_INET, (LOOPBACK, port)).connect(None, 5), token, 0)
             assert [each.hello_bytes for each in arrivals] == [250]
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0

@@ -7,27 +7,32 @@ import json
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pqtls.cli.path_options import choose_way, suggest_proxy, way_options
 from pqtls.cli.peer import compare_ends, open_peer, print_comparisons
 from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_PROVEN, CannotProveError, UsageError, combine_exit_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import IO
 
+    from pqtls.cli.peer import Peer
     from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.survey import Examined
     from pqtls.path.target import Target
     from pqtls.probe.model import Attempt
+    from pqtls.report.path_summary import Row
+    from pqtls.report.terminal import Line
 
 _CODES = {"healthy": EXIT_PROVEN, "fault": EXIT_FINDING, "inconclusive": EXIT_INCONCLUSIVE}
 _POST_QUANTUM = ("preferred", "supported", "only-by-retry")
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="HOST[:PORT]...")
+@click.argument("targets", nargs=-1, metavar="HOST[:PORT]...")
 @click.option("--full", "is_full", is_flag=True, help="All experiments, also where all is well; up to 4 minutes.")
 @click.option(
     "--repeat",
@@ -40,13 +45,17 @@ _POST_QUANTUM = ("preferred", "supported", "only-by-retry")
 @click.option("--require-pq", is_flag=True, help="A healthy path to a server without post-quantum is a finding too.")
 @click.option("-4", "family", flag_value=int(socket.AF_INET), type=int, help="IPv4 addresses only.")
 @click.option("-6", "family", flag_value=int(socket.AF_INET6), type=int, help="IPv6 addresses only.")
+@way_options
 @click.option(
     "--peer",
     "peer_place",
-    metavar="HOST[:PORT]",
-    help="Ask the `pqtls serve` there, the target itself, what arrived, and compare; its token is in PQTLS_TOKEN.",
+    metavar="URL",
+    help="Ask the `pqtls serve` there, the target itself, what arrived, and compare: HOST[:PORT] or "
+    "pqtls://HOST[:PORT]; its token is in PQTLS_TOKEN.",
 )
-@click.option("--json", "json_path", metavar="FILE", help="Write a JSON object for each target; - for standard output.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write a JSON object for each address examined; - for standard output."
+)
 def path(
     targets: tuple[str, ...],
     is_full: bool,
@@ -55,60 +64,120 @@ def path(
     family: int | None,
     peer_place: str | None,
     json_path: str | None,
+    **way: Any,
 ) -> int:
     """Say what, if anything, on the way to HOST breaks post-quantum handshakes, and what works around it.
 
     Sends crafted ClientHellos, one a connection: three if all is well, else at most 40 within a minute. They finish
-    their handshakes and send nothing; the server's certificate is read and not verified.
+    their handshakes and send nothing; the server's certificate is read and not verified. A name with IPv6 and IPv4
+    addresses is examined over both.
 
     Exits 0 if the path is healthy, also to a server that is not post-quantum; 1 on a fault; 3 if it cannot be told.
     """
+    from pqtls.cli.signals import end_like_interrupted
     from pqtls.path.examine import FULL_LIMITS, Limits
     from pqtls.path.plan import PlanOptions
-    from pqtls.path.target import check_able, examine_target, parse_target
+    from pqtls.path.survey import examine_target
+    from pqtls.path.target import check_able
 
-    parsed = [parse_target(target) for target in targets]
+    parsed, reach = choose_way(targets, **way)
     check_able()
-    if peer_place is not None and len(parsed) > 1:
-        raise UsageError("--peer goes with one target.", "Name the host where `pqtls serve` runs.")
-    peer = None if peer_place is None else open_peer(peer_place)
+    if peer_place is not None and (len(parsed) > 1 or reach.starttls):
+        raise UsageError(
+            "--peer goes with one target, and TLS from the start.", "Name the host where `pqtls serve` runs."
+        )
+    peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
     base = FULL_LIMITS if is_full else Limits()
     limits = Limits(base.connections + 4 * repeats, base.seconds + 10.0 * repeats)
-    codes = []
+    options = PlanOptions(is_full=is_full, repeats=repeats)
+
+    def examine(target: Target, report: Callable[[Attempt], None]) -> tuple[Examined, ...]:
+        return examine_target(target, options, limits, family or socket.AF_UNSPEC, report, reach)
+
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_open(json_path))
-        for target in parsed:
-            progress = stack.enter_context(_Progress(target))
-            options = PlanOptions(is_full=is_full, repeats=repeats)
+        output = _Output(stack.enter_context(_open(json_path)), peer, to_stderr=json_path == "-")
+        stack.enter_context(end_like_interrupted())
+        try:
+            for target in parsed:
+                output.examine(target, examine)
+        except KeyboardInterrupt:
+            output.summarize(len(parsed))  # what is known by then is not lost
+            raise
+        output.summarize(len(parsed))
+    return output.exit_code(require_pq=require_pq)
+
+
+class _Output:
+    """What is told of each target as it is done, and of all together.
+
+    Args:
+        file: Where JSON goes; None for nowhere.
+        peer: The far end; None for this end alone.
+        to_stderr: What is for people goes to standard error.
+    """
+
+    def __init__(self, file: IO[str] | None, peer: Peer | None, *, to_stderr: bool) -> None:
+        self._file = file
+        self._peer = peer
+        self._to_stderr = to_stderr
+        self._rows: list[Row] = []
+
+    def examine(
+        self, target: Target, examine: Callable[[Target, Callable[[Attempt], None]], tuple[Examined, ...]]
+    ) -> None:
+        from pqtls.report.path_summary import Row
+
+        with _Progress(target) as progress:
             try:
-                found, address = examine_target(target, options, limits, family or socket.AF_UNSPEC, progress.report)
+                found = examine(target, progress.report)
             except CannotProveError as error:
                 # One name that does not resolve is no reason to leave the others out.
-                click.echo(f"pqtls: {error.message}\n  {error.next_step}", err=True)
-                codes.append(error.exit_code)
-                continue
-            finally:
                 progress.stop()
-            compared = None if peer is None else compare_ends(peer, found)
-            if file is not None:
-                value = found.to_json(str(target), address)
-                if compared is not None:
-                    value["peer"] = [each.to_json() for each in compared]
-                file.write(json.dumps(value, ensure_ascii=False) + "\n")
-                file.flush()
-            _print(found, str(target), address, to_stderr=json_path == "-")
+                click.echo(f"pqtls: {error.message}\n  {error.next_step}", err=True)
+                self._rows.append(Row(str(target), problem=error.message))
+                return
+        for each in found:
+            self._tell(target, each, [other.diagnosis for other in found if other is not each])
+
+    def _tell(self, target: Target, examined: Examined, others: list[Diagnosis]) -> None:
+        from pqtls.report.path import render_diagnosis
+        from pqtls.report.path_summary import Row
+
+        found, address = examined.diagnosis, examined.address
+        compared = None if self._peer is None else compare_ends(self._peer, found, others)
+        self._rows.append(Row(str(target), address, found))
+        if self._file is not None:
+            value = found.to_json(str(target), address)
             if compared is not None:
-                print_comparisons(compared, to_stderr=json_path == "-")
-            is_classical = found.verdict == "healthy" and found.server_state not in _POST_QUANTUM
-            codes.append(EXIT_FINDING if require_pq and is_classical else _CODES[found.verdict])
-    return combine_exit_codes(codes)
+                value["peer"] = [each.to_json() for each in compared]
+            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            self._file.flush()
+        self._print(render_diagnosis(found, str(target), address))
+        if not found.proxy and not any(attempt.is_connected for attempt in found.attempts):
+            suggest_proxy()
+        if compared is not None:
+            print_comparisons(compared, to_stderr=self._to_stderr)
 
+    def summarize(self, planned: int) -> None:
+        from pqtls.report.path_summary import render_summary
 
-def _print(found: Diagnosis, target: str, address: str, *, to_stderr: bool) -> None:
-    from pqtls.cli.console import open_console, print_lines
-    from pqtls.report.path import render_diagnosis
+        if planned > 1:
+            self._print(render_summary(self._rows, planned))
 
-    print_lines(open_console(stderr=to_stderr), render_diagnosis(found, target, address))
+    def exit_code(self, *, require_pq: bool) -> int:
+        codes = []
+        for row in self._rows:
+            found = row.found
+            code = EXIT_INCONCLUSIVE if found is None else _CODES[found.verdict]
+            if require_pq and code == EXIT_PROVEN and found is not None and found.server_state not in _POST_QUANTUM:
+                code = EXIT_FINDING
+            codes.append(code)
+        return combine_exit_codes(codes)
+
+    def _print(self, lines: list[Line]) -> None:
+        from pqtls.cli.console import open_console, print_lines
+
+        print_lines(open_console(stderr=self._to_stderr), lines)
 
 
 @contextlib.contextmanager

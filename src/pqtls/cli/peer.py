@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +10,13 @@ import click
 from pqtls.errors import CannotProveError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pqtls.path.compare import Comparison
     from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.reach import Reach
     from pqtls.peer.arrivals import Arrival
+    from pqtls.probe.network import Connection
 
 TOKEN_VARIABLE = "PQTLS_TOKEN"  # noqa: S105 - its name
 _CONNECT_TIMEOUT_S = 10.0
@@ -23,69 +26,87 @@ class Peer:
     """The far end during one examination.
 
     Args:
-        where: Host and port of `pqtls serve`.
+        where: `pqtls serve`, as HOST[:PORT] or a URL.
+        usual_port: The port if none is written.
+        reach: How it is reached.
 
     Raises:
         UsageError: There is no token, or this is no host.
         CannotProveError: It gives no answer.
     """
 
-    def __init__(self, where: str) -> None:
-        from pqtls.path.target import parse_target
+    def __init__(self, where: str, usual_port: int, reach: Reach) -> None:
+        from pqtls.path.target import parse_peer
 
-        self._place = parse_target(where)
+        self._place = parse_peer(where, usual_port)
+        self._reach = reach
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if not self._token:
             raise UsageError("--peer needs the far end's token.", f"Put it into {TOKEN_VARIABLE}.")
         self._since = self._ask(0)[0]
 
-    def compare(self, found: Diagnosis) -> tuple[Comparison, ...]:
+    def compare(self, found: Diagnosis, others: Sequence[Diagnosis] = ()) -> tuple[Comparison, ...]:
         """Return what became of each hello on its way.
 
         Args:
             found: The examination.
+            others: Examinations of the same target over other address families, meanwhile.
 
         Raises:
             CannotProveError: The far end gives no answer any more.
         """
         from pqtls.path.compare import compare
 
-        return compare(found.attempts, self._ask(self._since)[1])
+        theirs = {each.sent.sha256 for other in others for each in other.attempts if each.sent is not None}
+        arrivals = self._ask(self._since)[1]
+        return compare(found.attempts, [arrival for arrival in arrivals if arrival.sha256 not in theirs])
 
     def _ask(self, since: int) -> tuple[int, list[Arrival]]:
+        from pqtls.path.survey import open_network, resolve
         from pqtls.peer.asking import ask
 
-        def connect() -> socket.socket:
-            return socket.create_connection((self._place.host, self._place.port), _CONNECT_TIMEOUT_S)
+        def connect() -> Connection:
+            hop = self._place if self._reach.proxy is None else self._reach.proxy
+            places = resolve(hop.host, hop.port)
+            for number, place in enumerate(places, 1):
+                try:
+                    return open_network(place, self._place, self._reach).connect(None, _CONNECT_TIMEOUT_S)
+                except OSError:
+                    if number == len(places):
+                        raise
+            raise AssertionError("a name that resolves has an address")
 
         return ask(connect, self._token, since)
 
 
-def open_peer(where: str) -> Peer | None:
+def open_peer(where: str, usual_port: int, reach: Reach) -> Peer | None:
     """Return the far end; None, said on standard error, if it gives no answer: this end can be examined without.
 
     Args:
-        where: Host and port of `pqtls serve`.
+        where: `pqtls serve`, as HOST[:PORT] or a URL.
+        usual_port: The port if none is written.
+        reach: How it is reached.
 
     Raises:
         UsageError: There is no token, or this is no host.
     """
     try:
-        return Peer(where)
+        return Peer(where, usual_port, reach)
     except CannotProveError as error:
         _say(error)
         return None
 
 
-def compare_ends(peer: Peer, found: Diagnosis) -> tuple[Comparison, ...] | None:
+def compare_ends(peer: Peer, found: Diagnosis, others: Sequence[Diagnosis] = ()) -> tuple[Comparison, ...] | None:
     """Return what became of each hello; None, said on standard error, if the far end gives no answer any more.
 
     Args:
         peer: The far end.
         found: The examination.
+        others: Examinations of the same target over other address families, meanwhile.
     """
     try:
-        return peer.compare(found)
+        return peer.compare(found, others)
     except CannotProveError as error:
         _say(error)
         return None

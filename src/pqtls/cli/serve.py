@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -19,7 +20,13 @@ _MIN_TOKEN_CHARACTERS = 16
 
 
 @click.command()
-@click.option("--listen", default="0.0.0.0:8443", show_default=True, metavar="ADDR:PORT", help="Where to listen.")
+@click.option(
+    "--listen",
+    default=":8443",
+    show_default=True,
+    metavar="[ADDR]:PORT",
+    help="Where to listen; without an address, at every one of this machine, IPv6 and IPv4.",
+)
 @click.option(
     "--token",
     envvar="PQTLS_TOKEN",
@@ -33,19 +40,23 @@ def serve(listen: str, token: str | None) -> int:
     memory, and tells of them only those who have the token. Ctrl-C ends it.
     """
     from pqtls.cli.signals import end_like_interrupted
-    from pqtls.path.target import check_able, parse_target
+    from pqtls.path.target import Target, check_able, parse_target
     from pqtls.peer.far_end import FarEnd
 
     if token is not None and len(token) < _MIN_TOKEN_CHARACTERS:
         raise UsageError(f"The token has fewer than {_MIN_TOKEN_CHARACTERS} characters.", "Leave it out to have one.")
     check_able()
-    place = parse_target(listen)
     secret = token or secrets.token_urlsafe(24)
+    is_everywhere = listen.startswith(":") and not listen.startswith("::")
+    if is_everywhere:
+        every = "[::]" if _has_ipv6() else "0.0.0.0"  # noqa: S104 - it was asked for
+        listen = f"{every}{listen}"
+    place = parse_target(listen)
     try:
         far_end = FarEnd((place.host, place.port), secret, _print)
     except OSError as error:
         raise UsageError(f"{listen} cannot be had: {error.strerror}.", "Choose another address or port.") from error
-    click.echo(f"pqtls serve: listening at {place.host}:{far_end.port}, process {os.getpid()}")
+    click.echo(f"pqtls serve: listening at {Target(place.host, far_end.port)}, process {os.getpid()}")
     if token is None:
         click.echo(f"token: {secret}")
     try:
@@ -56,6 +67,15 @@ def serve(listen: str, token: str | None) -> int:
     finally:
         far_end.close()
     return EXIT_PROVEN
+
+
+def _has_ipv6() -> bool:
+    """Tell whether this machine has IPv6 switched on."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def _print(arrival: Arrival) -> None:

@@ -29,6 +29,7 @@ UNTOLD: dict[str, str] = {
     "F36": "tls12-only-inspection",
     "F37": "hello-rewriter",
     "F39": "name-policy-block",
+    "F42": "explicit-proxy",
     "F43": "mixed-pool",
     "F50": "outside-tls",
 }

@@ -47,6 +47,7 @@ def _outcome(attempt: Attempt) -> dict[str, Any]:
         "early": attempt.was_early,
         "certificate": None if attempt.certificate is None else _certificate(attempt),
         "connect_ms": _ms(attempt.connect_s),
+        "before_tls_ms": _ms(attempt.preamble_s),
         "answer_ms": _ms(attempt.answer_s),
         "handshake_ms": _ms(attempt.handshake_s),
         "flight_bytes": attempt.flight_bytes,

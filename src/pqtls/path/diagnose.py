@@ -127,8 +127,10 @@ def _without_control(reading: Reading) -> Diagnosis:
     if hypotheses and (reading.passed("E8c") or reading.passed("E8c(536)")) and len(reading.failures) >= _MIN_FAILURES:
         return _fault(hypotheses, reading)
     if all(each.kind == "no-connection" for each in reading.symptoms):
-        detail = reading.symptoms[-1].attempt.detail if reading.symptoms else "Nothing was tried."
-        return Diagnosis("inconclusive", "unknown", notes=(f"No connection: {detail}",))
+        last = reading.symptoms[-1].attempt if reading.symptoms else None
+        detail = "Nothing was tried." if last is None else last.detail
+        is_told = last is not None and last.ending in ("turned-away", "before-tls")
+        return Diagnosis("inconclusive", "unknown", notes=(detail if is_told else f"No connection: {detail}",))
     newest = reading.of("E23")
     if any(each.is_ok and each.attempt.group == HYBRID for each in newest):
         return Diagnosis("healthy", "unknown", notes=("The server refuses classical groups: it is post-quantum only.",))
@@ -166,6 +168,9 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     made_up = next((a.certificate for a in attempts if a.experiment == "E17" and a.certificate), None)
     is_made_to_order = made_up is not None and made_up.covers_name is True
     state = find_server_state(attempts)
+    if not any(attempt.sent is not None and HYBRID in attempt.sent.groups for attempt in attempts):
+        note = "No post-quantum hello could be sent, so nothing is known of how it fares."
+        return Diagnosis("inconclusive", "unknown", notes=(note,))
     if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
         note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))

@@ -92,6 +92,8 @@ class Diagnosis:
         answer: All of it in a sentence or two.
         notes: What else a reader should know.
         attempts: Everything that was done, in order.
+        proxy: URL of the proxy that it went through, without credentials; "" for none.
+        starttls: Protocol in which TLS was asked for; "" for TLS from the start.
     """
 
     verdict: PathVerdict
@@ -106,6 +108,8 @@ class Diagnosis:
     answer: str = ""
     notes: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    proxy: str = ""
+    starttls: str = ""
 
     @property
     def fault_ids(self) -> frozenset[str]:
@@ -117,12 +121,14 @@ class Diagnosis:
 
         Args:
             target: Host and port as asked for.
-            address: IP address that was examined, "" if none was reached.
+            address: IP address that was examined, "" if none was reached, or if a proxy knows it alone.
         """
         return {
             "schema": "pqtls/diagnosis/1",
             "target": target,
             "address": address,
+            "proxy": self.proxy or None,
+            "starttls": self.starttls or None,
             "verdict": self.verdict,
             "server_state": self.server_state,
             "faults": [

@@ -11,7 +11,7 @@ from pqtls.path.reading import CONTROL
 from pqtls.probe.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pqtls.path.diagnosis import Diagnosis
     from pqtls.probe.model import Attempt, Experiment
@@ -70,6 +70,8 @@ def examine(
     options: PlanOptions | None = None,
     limits: Limits | None = None,
     report: Callable[[Attempt], None] | None = None,
+    earlier: Sequence[Attempt] = (),
+    began: float | None = None,
 ) -> Diagnosis:
     """Examine a path.
 
@@ -79,10 +81,12 @@ def examine(
         options: What was asked for.
         limits: How much may be done; None for the usual, which are wider for the whole set.
         report: Is told every attempt as it ends.
+        earlier: What was done of this examination before; it counts for the limits.
+        began: When the examination began, by the clock; None for now.
     """
     limits = limits or (FULL_LIMITS if options is not None and options.is_full else Limits())
-    began = clock.now()
-    attempts: list[Attempt] = []
+    began = clock.now() if began is None else began
+    attempts = list(earlier)
     is_cut_short = False
     while True:
         step = next_step(attempts, options)
@@ -91,7 +95,7 @@ def examine(
         left_s = limits.seconds - (clock.now() - began) - step.wait_s
         timeout_s = _timeout_s(attempts)
         # A shortened wait would be no evidence of silence: what does not fit any more is not begun.
-        if len(attempts) >= limits.connections or left_s < timeout_s:
+        if len(attempts) >= limits.connections or left_s < timeout_s + _preamble_s(attempts):
             is_cut_short = True
             break
         clock.sleep(step.wait_s)
@@ -99,6 +103,8 @@ def examine(
         attempts.append(attempt)
         if report is not None:
             report(attempt)
+        if attempt.ending == "turned-away":
+            break  # who asks again and again with a wrong password is locked out
     return diagnose(attempts, is_cut_short=is_cut_short)
 
 
@@ -108,3 +114,8 @@ def _timeout_s(attempts: list[Attempt]) -> float:
     if not any(attempt.experiment == CONTROL for attempt in attempts) or not answers:
         return _FIRST_TIMEOUT_S
     return min(MAX_TIMEOUT_S, max(MIN_TIMEOUT_S, 2.0 + 3.0 * max(answers)))
+
+
+def _preamble_s(attempts: list[Attempt]) -> float:
+    """Return how long a proxy and STARTTLS have taken at most, and so may take again."""
+    return max((attempt.preamble_s for attempt in attempts), default=0.0)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A pause that no receiver sleeps through: one that reads once has read by then.
 LONG_PAUSE_S = 0.25
+# What a proxy sends on in one write surely fits one segment up to this size: the least that every host takes.
+SURE_SEGMENT_BYTES = 536
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield Hypothesis("F08", _whole_record)
     yield Hypothesis("F09", _name_in_first_segment)
     yield from _mtu_hypotheses(reading)
+    yield from _hidden_by_a_proxy(reading)
     yield from _group_hypotheses()
     yield Hypothesis("F24", _by_schemes(in_certificates=False), "in signature_algorithms")
     yield Hypothesis("F24", _by_schemes(in_certificates=True), "in signature_algorithms_cert")
@@ -156,7 +159,16 @@ def _sent(symptom: Symptom) -> Sent:
 
 
 def _is_split(sent: Sent | None) -> bool:
+    """Tell whether a hello arrives in several segments; through a proxy: whether it may."""
+    if sent is not None and sent.is_relayed and sent.size_bytes > SURE_SEGMENT_BYTES:
+        return True
     return sent is not None and len(sent.segments()) > 1
+
+
+def _is_recut(sent: Sent, end: int) -> bool:
+    """Tell whether a proxy may have put the first segment's end before or behind a place in the stream."""
+    is_open = end > SURE_SEGMENT_BYTES or sent.segments()[0].end < end
+    return sent.is_relayed and not _is_long_paused(sent) and is_open
 
 
 def _is_long_paused(sent: Sent) -> bool:
@@ -193,8 +205,8 @@ def _by_size(limit_bytes: int, kinds: frozenset[SymptomKind]) -> Callable[[Sympt
     return lambda symptom: _fail(kinds) if _sent(symptom).size_bytes > limit_bytes else PASS
 
 
-def _closed_window(limit_bytes: int) -> Callable[[Symptom], Forecast]:
-    kinds: frozenset[SymptomKind] = frozenset(("zero-window",))
+def _closed_window(limit_bytes: int, kind: SymptomKind = "zero-window") -> Callable[[Symptom], Forecast]:
+    kinds: frozenset[SymptomKind] = frozenset((kind,))
 
     def forecast(symptom: Symptom) -> Forecast:
         if _sent(symptom).size_bytes > limit_bytes:
@@ -213,9 +225,13 @@ def _fragments(symptom: Symptom) -> Forecast:
 def _whole_record(symptom: Symptom) -> Forecast:
     sent = _sent(symptom)
     first = sent.segments()[0]
+    kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed"))
+    if sent.is_relayed:
+        kinds |= {"mute"}  # what is dropped behind a proxy has been acknowledged by it
+    if _is_recut(sent, sent.record_ends[0]):
+        return _either(kinds)
     if sent.record_ends[0] <= first.end:
         return PASS
-    kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed"))
     # Dropped, not reset: then nothing of the first segment is ever acknowledged. Else something came through.
     if symptom.kind in ("lost", "timeout") and not symptom.acked_bytes:
         kinds |= {"lost"}
@@ -226,18 +242,61 @@ def _name_in_first_segment(symptom: Symptom) -> Forecast:
     sent = _sent(symptom)
     if sent.name_end is None:
         return _either(_KILLS)
+    if _is_recut(sent, sent.name_end):
+        return _either(_KILLS)
     return _fail(_KILLS) if sent.name_end > sent.segments()[0].end else PASS
 
 
 def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     sizes = sorted({segment.size_bytes for symptom in reading.counted for segment in _all_segments(symptom)})
+    is_relayed = any(_sent(symptom).is_relayed for symptom in reading.counted)
+    hop = " on the way to the proxy" if is_relayed else ""
     for low, high in pairwise(sizes):
-        yield Hypothesis("F13", _forward_hole(low), f"segments of {low} bytes pass, of {high} do not")
+        yield Hypothesis("F13", _forward_hole(low), f"segments of {low} bytes pass, of {high} do not{hop}")
     mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
     for low, high in pairwise(mss):
-        detail = f"segments of {low} bytes come back, of {high} do not"
+        detail = f"segments of {low} bytes come back, of {high} do not{hop}"
         yield Hypothesis("F14", _reverse_hole(low, only_hybrid=False), detail, _UNANSWERED)
         yield Hypothesis("F14", _reverse_hole(low, only_hybrid=True), detail, _UNANSWERED)
+
+
+def _hidden_by_a_proxy(reading: Reading) -> Iterator[Hypothesis]:
+    """What loses big packets behind a proxy, or takes no more: the proxy acknowledges all, and there is silence.
+
+    So it looks as if receivers and boxes that go by size, or by the hybrid's share, dropped in silence.
+    """
+    if not any(_sent(symptom).is_relayed for symptom in reading.counted):
+        return
+    silence: frozenset[SymptomKind] = frozenset(("mute", "timeout"))
+    detail = "beyond the proxy"
+    sizes = {_sent(symptom).size_bytes for symptom in reading.counted}
+    sizes |= {segment.size_bytes for symptom in reading.counted for segment in _all_segments(symptom)}
+    for limit in sorted(sizes):
+        yield Hypothesis("F13", _forward_hole_beyond(limit), detail, silence)
+        yield Hypothesis("F06", _closed_window(limit, "mute"), detail, silence)
+    yield Hypothesis("F14", _reverse_hole_beyond, detail, silence)
+
+
+def _forward_hole_beyond(limit_bytes: int) -> Callable[[Symptom], Forecast]:
+    def forecast(symptom: Symptom) -> Forecast:
+        mute: frozenset[SymptomKind] = frozenset(("mute",))
+        again = symptom.attempt.sent_again
+        sizes = [_sent(symptom).size_bytes] + ([] if again is None else [again.size_bytes])
+        if max(sizes) <= limit_bytes:
+            return PASS
+        # The proxy may send on segment by segment; where the smaller ones were made here, they may get through.
+        is_small = all(segment.size_bytes <= limit_bytes for segment in _all_segments(symptom))
+        return _either(mute) if is_small else _fail(mute)
+
+    return forecast
+
+
+def _reverse_hole_beyond(symptom: Symptom) -> Forecast:
+    mute: frozenset[SymptomKind] = frozenset(("mute",))
+    sent = _sent(symptom)
+    if HYBRID in sent.shares:
+        return _fail(mute)
+    return _either(mute) if HYBRID in sent.groups else PASS
 
 
 def _all_segments(symptom: Symptom) -> tuple[Segment, ...]:

@@ -52,6 +52,8 @@ _BY_ENDING: dict[str, SymptomKind] = {
     "refused": "no-connection",
     "connect-timeout": "no-connection",
     "unreachable": "no-connection",
+    "turned-away": "no-connection",
+    "before-tls": "no-connection",
 }
 
 

@@ -1,30 +1,19 @@
-"""What to examine: host, port, addresses; and the examination of a real one over sockets."""
+"""What to examine: host and port, as a person writes them."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from pqtls.errors import CannotProveError, UsageError
-from pqtls.path.examine import examine
-from pqtls.probe.network import SocketNetwork
-from pqtls.probe.run import Prober
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pqtls.path.diagnosis import Diagnosis
-    from pqtls.path.examine import Limits
-    from pqtls.path.plan import PlanOptions
-    from pqtls.probe.model import Attempt
+from pqtls.errors import UsageError
 
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-_USUAL_PORT = 443
+USUAL_PORT = 443
 _MAX_PORT = 65_535
-_MAX_ADDRESSES = 3
+# The far end is asked on the port where it takes TLS; who writes https means that.
+_PEER_SCHEMES = ("pqtls", "https", "tcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +37,48 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, usual_port: int = USUAL_PORT) -> Target:
     """Read HOST, HOST:PORT, [ADDRESS]:PORT.
 
     Args:
         text: As a person wrote it.
+        usual_port: The port if none is written.
 
     Raises:
         UsageError: It is none of these.
     """
-    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:\[\]]+)(?::(\d+))?", text.strip())
+    match = re.fullmatch(r"\[([^\]]+)\](?::([0-9]{1,5}))?|([^:\[\]]+)(?::([0-9]{1,5}))?", text.strip())
     host = match and (match[1] or match[3])
-    port = int(match[2] or match[4] or _USUAL_PORT) if match else 0
+    port = int(match[2] or match[4] or usual_port) if match else 0
     if match is None and _is_address(text.strip()):
-        host, port = text.strip(), _USUAL_PORT
+        host, port = text.strip(), usual_port
     if not host or not 0 < port <= _MAX_PORT or not (_is_address(host) or _HOST.fullmatch(host)):
         raise UsageError(f"{text!r} is not HOST[:PORT].", "Name a host as in example.com:443, without scheme or path.")
-    return Target(host, port)
+    return Target(str(ipaddress.ip_address(host)) if _is_address(host) else host.lower(), port)
+
+
+def parse_peer(text: str, usual_port: int) -> Target:
+    """Read where a far end is: HOST[:PORT], or a URL such as pqtls://HOST:PORT.
+
+    Args:
+        text: As a person wrote it.
+        usual_port: The port if none is written.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if "://" not in text:
+        return parse_target(text, usual_port)
+    try:
+        parts = urlsplit(text)
+        is_plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    except ValueError:
+        is_plain = False
+    if not is_plain or parts.scheme.lower() not in _PEER_SCHEMES:
+        raise UsageError(
+            "--peer takes HOST[:PORT] or pqtls://HOST[:PORT].", "The far end's token goes into PQTLS_TOKEN, not here."
+        )
+    return parse_target(parts.netloc, usual_port)
 
 
 def _is_address(text: str) -> bool:
@@ -90,45 +104,3 @@ def check_able() -> None:
         raise UsageError("Real ML-KEM key shares need the cryptography library, 48 or newer.", hint) from error
     except Exception as error:  # cryptography's own UnsupportedAlgorithm, where its OpenSSL has none
         raise UsageError(f"The cryptography library here has no ML-KEM: {error}", hint) from error
-
-
-def examine_target(
-    target: Target,
-    options: PlanOptions,
-    limits: Limits | None = None,
-    family: int = socket.AF_UNSPEC,
-    report: Callable[[Attempt], None] | None = None,
-) -> tuple[Diagnosis, str]:
-    """Examine a real server, at the first of its addresses that takes a connection.
-
-    Args:
-        target: The server.
-        options: What was asked for.
-        limits: How much may be done; None for the usual.
-        family: AF_INET or AF_INET6 to take addresses of that family only.
-        report: Is told every attempt as it ends.
-
-    Returns:
-        The diagnosis and the address it is of.
-
-    Raises:
-        CannotProveError: The name does not resolve.
-    """
-    from pqtls.probe.certificates import load_system_roots
-
-    try:
-        found = socket.getaddrinfo(target.host, target.port, family, socket.SOCK_STREAM)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CannotProveError(f"{target.host} does not resolve: {reason}.", "Check the name.") from error
-    store = load_system_roots()
-    diagnosis, address = None, ""
-    for kind, _, _, _, place in found[:_MAX_ADDRESSES]:
-        network = SocketNetwork(kind, place)
-        diagnosis = examine(Prober(network, target.server_name, store), network, options, limits, report)
-        address = str(place[0])
-        if any(attempt.is_connected for attempt in diagnosis.attempts):
-            break
-    if diagnosis is None:
-        raise CannotProveError(f"{target.host} has no address.", "Check the name.")
-    return diagnosis, address

@@ -143,7 +143,9 @@ class _Visit:
         facts = read_tcp_facts(connection)
         with contextlib.suppress(OSError):
             host, port = connection.getpeername()[:2]
-            return self._arrival(number, started_s, f"{host}:{port}", facts, ending)
+            host = host.removeprefix("::ffff:") if "." in host else host
+            client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return self._arrival(number, started_s, client, facts, ending)
         return self._arrival(number, started_s, "", facts, ending)
 
     def _arrival(self, number: int, started_s: float, client: str, facts: object, ending: str) -> Arrival:

@@ -130,6 +130,8 @@ class Sent:
         mss_bytes: Largest payload of a segment when the connection was made, None if not known.
         window_bytes: Window that the server announced then, None if not known.
         is_swapped: Hybrid shares were in the wrong order.
+        is_relayed: It went to a proxy, which sends it on in segments of its own: beyond it, sizes are not known.
+        usual_mss_bytes: What is assumed where `mss_bytes` is not known: Ethernet's, with timestamps.
     """
 
     size_bytes: int
@@ -147,13 +149,12 @@ class Sent:
     mss_bytes: int | None = None
     window_bytes: int | None = None
     is_swapped: bool = False
+    is_relayed: bool = False
+    usual_mss_bytes: int = 1448
 
     def segments(self) -> tuple[Segment, ...]:
-        """Return the segments that a kernel makes of the writes, by the MSS and the first window.
-
-        Without a known MSS, Ethernet's is assumed: 1448 bytes (IPv4 with timestamps).
-        """
-        mss_bytes = self.mss_bytes or 1448
+        """Return the segments that a kernel makes of the writes, by the MSS and the first window."""
+        mss_bytes = self.mss_bytes or self.usual_mss_bytes
         found: list[Segment] = []
         start = 0
         for number, write_end in enumerate(self.write_ends):
@@ -236,6 +237,8 @@ Ending = Literal[
     "refused",
     "connect-timeout",
     "unreachable",
+    "turned-away",  # a proxy, or the server before STARTTLS, said no, and would again
+    "before-tls",  # it did not get as far as TLS
 ]
 
 
@@ -263,6 +266,7 @@ class Attempt:
         address: IP address of the peer.
         local_port: Our port.
         connect_s: Seconds that the connection took.
+        preamble_s: Seconds that a proxy and STARTTLS took then.
         answer_s: Seconds from the last write of the hello to the first byte back.
         handshake_s: Seconds from the first write to our Finished.
         flight_bytes: Bytes of the server's first flight, record headers included.
@@ -290,6 +294,7 @@ class Attempt:
     address: str = ""
     local_port: int = 0
     connect_s: float | None = None
+    preamble_s: float = 0.0
     answer_s: float | None = None
     handshake_s: float | None = None
     flight_bytes: int = 0
@@ -299,8 +304,8 @@ class Attempt:
 
     @property
     def is_connected(self) -> bool:
-        """A TCP connection was made."""
-        return self.ending not in ("refused", "connect-timeout", "unreachable")
+        """A connection was made on which TLS could begin."""
+        return self.ending not in ("refused", "connect-timeout", "unreachable", "turned-away", "before-tls")
 
 
 def known_fields(value: Any) -> dict[str, Any]:

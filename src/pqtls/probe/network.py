@@ -21,10 +21,19 @@ _READ_BYTES = 65_536
 
 
 class Connection(Protocol):
-    """One connection. Its calls raise `ConnectionResetError` and `BrokenPipeError` as sockets do."""
+    """One connection. Its calls raise `ConnectionResetError` and `BrokenPipeError` as sockets do.
+
+    Attributes:
+        address: IP address of the peer.
+        local_port: Our port.
+        preamble_s: Seconds that were spoken in plain text before TLS may begin.
+        is_relayed: The peer is a proxy, which sends on what it gets in segments of its own.
+    """
 
     address: str
     local_port: int
+    preamble_s: float
+    is_relayed: bool
 
     def send(self, data: bytes, timeout_s: float) -> None:
         """Send all, or raise TimeoutError.
@@ -68,6 +77,7 @@ class Network(Protocol):
         Raises:
             TimeoutError: No answer.
             ConnectionRefusedError: Nothing listens there.
+            BeforeTlsError: There is a connection, on which TLS may not begin.
             OSError: It cannot be reached.
         """
 
@@ -93,6 +103,8 @@ class SocketConnection:
         self._socket = connection
         self.address = str(connection.getpeername()[0])
         self.local_port = int(connection.getsockname()[1])
+        self.preamble_s = 0.0
+        self.is_relayed = False
 
     def send(self, data: bytes, timeout_s: float) -> None:
         """See `Connection`."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pqtls.probe.keys import KeyPair
     from pqtls.probe.model import Experiment, HelloPlan, TcpFacts
 
-USUAL_MSS_BYTES = 1448
+USUAL_MSS_BYTES, USUAL_MSS_BYTES_IPV6 = 1448, 1428
 TIMESTAMPS_BYTES = 12
 # Sent before a second hello for middleboxes' sake (RFC 9846 appendix D.4).
 CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
@@ -60,6 +60,7 @@ def prepare(
     make_keys: Callable[[int], KeyPair],
     random_bytes: Callable[[int], bytes],
     tcp: TcpFacts | None,
+    usual_mss_bytes: int = USUAL_MSS_BYTES,
 ) -> Ready:
     """Build the hello of an experiment.
 
@@ -69,6 +70,7 @@ def prepare(
         make_keys: Makes the key pair of a group.
         random_bytes: Source of randomness.
         tcp: Facts of the connection just made, None where the platform has none.
+        usual_mss_bytes: Payload of a full segment on Ethernet, where the connection's own is not known or is huge.
 
     Raises:
         ValueError: The experiment sends nothing.
@@ -82,11 +84,12 @@ def prepare(
     greased_share = groups[:1] if "groups" in plan.grease else ()
     keys = {group: make_keys(group) for group in (*greased_share, *plan.shares)}
     recipe = _make_recipe(plan, _choose_name(plan, server_name, random_bytes), groups, keys, grease, random_bytes)
-    size_bytes = _choose_padding(plan, mss_bytes or USUAL_MSS_BYTES)
+    size_bytes = _choose_padding(plan, mss_bytes, usual_mss_bytes)
     recipe = replace(recipe, padded_to_bytes=size_bytes)
     if plan.padded_to in ("segment", "segment+1") and recipe.padded_to_bytes is not None:
         recipe = replace(recipe, padded_to_bytes=max(recipe.padded_to_bytes, 517))
-    return finish(recipe, keys, plan, experiment.send, tcp)
+    ready = finish(recipe, keys, plan, experiment.send, tcp)
+    return replace(ready, sent=replace(ready.sent, usual_mss_bytes=usual_mss_bytes))
 
 
 def finish(
@@ -155,7 +158,13 @@ def prepare_second(
     )
     # The cuts are the first hello's subject; the second leaves as the kernel likes it.
     ready = finish(recipe, keys or first.keys, plan, SendPlan(), tcp, cp.TLS12)
-    sent = replace(_moved(ready.sent), mss_bytes=first.sent.mss_bytes)
+    of_first = first.sent
+    sent = replace(
+        _moved(ready.sent),
+        mss_bytes=of_first.mss_bytes,
+        usual_mss_bytes=of_first.usual_mss_bytes,
+        is_relayed=of_first.is_relayed,
+    )
     return replace(ready, writes=(CHANGE_CIPHER_SPEC + ready.hello.stream,), sent=sent)
 
 
@@ -235,9 +244,9 @@ def _choose_name(plan: HelloPlan, server_name: str | None, random_bytes: Callabl
     return f"pqtls-{random_bytes(5).hex()}.invalid" if plan.name == "other" else server_name
 
 
-def _choose_padding(plan: HelloPlan, mss_bytes: int) -> int | None:
+def _choose_padding(plan: HelloPlan, mss_bytes: int | None, usual_mss_bytes: int) -> int | None:
     # Loopback's segments are bigger than any hello; there, a usual segment's size has to do.
-    mss_bytes = min(mss_bytes, USUAL_MSS_BYTES)
+    mss_bytes = min(mss_bytes or usual_mss_bytes, usual_mss_bytes)
     if plan.padded_to == "segment":
         return mss_bytes
     return mss_bytes + 1 if plan.padded_to == "segment+1" else plan.padded_to

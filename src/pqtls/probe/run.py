@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pqtls.probe.certificates import read_certificates
 from pqtls.probe.client import Handshaker, has_downgrade_sentinel
+from pqtls.probe.dialogue import BeforeTlsError
 from pqtls.probe.keys import make_key_pair
 from pqtls.probe.model import Attempt, Ending
-from pqtls.probe.plan import prepare, prepare_second
+from pqtls.probe.plan import USUAL_MSS_BYTES, USUAL_MSS_BYTES_IPV6, prepare, prepare_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,13 +57,15 @@ class Prober:
         before = self.network.now()
         try:
             connection = self.network.connect(experiment.send.max_segment_bytes, timeout_s)
+        except BeforeTlsError as error:
+            return replace(attempt, ending="turned-away" if error.is_final else "before-tls", detail=error.message)
         except ConnectionRefusedError:
             return replace(attempt, ending="refused", detail="Nothing listens there, or a box refuses for it.")
         except TimeoutError:
             return replace(attempt, ending="connect-timeout", detail=f"No connection within {timeout_s:g} s.")
         except OSError as error:
             return replace(attempt, ending="unreachable", detail=error.strerror or str(error))
-        connect_s = self.network.now() - before
+        connect_s = self.network.now() - before - connection.preamble_s
         talk = _Talk(self, connection, experiment, timeout_s)
         try:
             changes = talk.run()
@@ -73,12 +76,13 @@ class Prober:
             # A FIN would queue behind what is lost; servers that take one client at a time would wait for it.
             connection.abort()
         else:
-            connection.close(talk.linger_s(connect_s))
+            connection.close(talk.linger_s(connect_s + connection.preamble_s))
         return replace(
             attempt,
             address=connection.address,
             local_port=connection.local_port,
             connect_s=connect_s,
+            preamble_s=connection.preamble_s,
             tcp_at_connect=talk.tcp_at_connect,
             **changes,
         )
@@ -109,13 +113,15 @@ class _Talk:
             return self._listen()
         swapped = self._experiment.hello.is_swapped
         random_bytes = self._prober.random_bytes
-        self._ready = prepare(
+        ready = prepare(
             self._experiment,
             self._prober.server_name,
             lambda group: make_key_pair(group, random_bytes, is_swapped=swapped),
             random_bytes,
             self.tcp_at_connect,
+            USUAL_MSS_BYTES_IPV6 if _is_over_ipv6(self._connection.address) else USUAL_MSS_BYTES,
         )
+        self._ready = replace(ready, sent=replace(ready.sent, is_relayed=self._connection.is_relayed))
         self._handshaker = Handshaker(self._ready, self._retry)
         self._started_s = self._sent_s = self._now()
         ending, detail, was_early = self._converse()
@@ -236,3 +242,8 @@ class _Talk:
         if sent.name_start is None or sent.name_end is None:
             return None
         return self._ready.recipe.server_name
+
+
+def _is_over_ipv6(address: str) -> bool:
+    """Tell whether an address is reached by IPv6; an IPv4 address written as one of IPv6 (::ffff:192.0.2.1) is not."""
+    return ":" in address and not address.lower().startswith("::ffff:")

@@ -34,6 +34,10 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
     """
     where = target if not address or address in target else f"{target} ({address})"
     lines: list[Line] = [[(where, "bold"), ("  ", ""), (found.answer, _STYLES[found.verdict])]]
+    if found.proxy or found.starttls:
+        ways = [f"the proxy {found.proxy}"] if found.proxy else []
+        ways += [f"STARTTLS of {found.starttls}"] if found.starttls else []
+        lines.append(_row("via", ", then ".join(ways)))
     if found.verdict != "healthy" and found.server_state != "unknown":
         lines.append(_row("server", say_state(found.server_state)))
     for fault in found.faults:
@@ -55,8 +59,7 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
         )
         for each in found.repetitions
     ]
-    if found.verdict != "inconclusive":
-        lines += [_row("note", note) for note in found.notes]
+    lines += [_row("note", note) for note in found.notes if note not in found.answer]
     lines.append([])
     lines += [_render_attempt(symptom) for symptom in read_attempts(found.attempts).symptoms]
     return [[(clean_text(text), style) for text, style in line] for line in lines]

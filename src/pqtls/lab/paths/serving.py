@@ -112,8 +112,11 @@ class Listener:
     def __init__(self, address: Address, handle: Callable[[socket.socket], None], *, has_tiny_buffer: bool = False):
         self._handle = handle
         self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address[0] == "::":
+            # Every address of this machine; those of IPv4 come in as ::ffff:192.0.2.1.
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if has_tiny_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TINY_BUFFER_BYTES)
         self._socket.bind(address)
