@@ -22,10 +22,10 @@ _MIN_TOKEN_CHARACTERS = 16
 @click.command()
 @click.option(
     "--listen",
-    default=":8443",
+    default="127.0.0.1:8443",
     show_default=True,
     metavar="[ADDR]:PORT",
-    help="Where to listen; without an address, at every one of this machine, IPv6 and IPv4.",
+    help="Where to listen; `:8443`, without an address, is at every one of this machine, IPv6 and IPv4.",
 )
 @click.option(
     "--token",
