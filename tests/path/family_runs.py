@@ -80,7 +80,7 @@ def main() -> int:
         folder = Path(name)
         try:
             join()
-            servers.append(subprocess.Popen([*into, *PQTLS, "serve"], env=ENVIRONMENT, **quiet))  # type: ignore[call-overload]
+            servers.append(subprocess.Popen([*into, *PQTLS, "serve", "--listen", ":8443"], env=ENVIRONMENT, **quiet))  # type: ignore[call-overload]
             mail = [*into, sys.executable, "-c", SMTP_SERVER, str(write_certificate(folder)), "2525"]
             servers.append(subprocess.Popen(mail, env=way.apply(ENVIRONMENT), **quiet))  # type: ignore[call-overload]
             time.sleep(3)

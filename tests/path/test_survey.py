@@ -20,6 +20,7 @@ from pqtls.errors import UsageError
 from pqtls.path.examine import Limits
 from pqtls.path.hosts import parse_hosts
 from pqtls.path.plan import PlanOptions
+from pqtls.path.reach import Reach
 from pqtls.path.survey import Examined, examine_target
 from pqtls.path.target import Target, parse_peer
 from pqtls.probe.experiments import EXPERIMENTS
@@ -102,6 +103,16 @@ def test_a_family_without_a_connection_is_told_and_no_more(hybrid_port: int) -> 
     assert list(found) == [HOST]
     assert found[HOST].diagnosis.verdict == "healthy"
     assert any("Over IPv6 (::1) there is no connection" in note for note in found[HOST].diagnosis.notes)
+
+
+@pytest.mark.usefixtures("both_families")
+def test_a_family_that_does_not_turn_to_tls_counts(hybrid_port: int) -> None:
+    """There is a connection, and no TLS on it: that is no absence which programs get around."""
+    judges = before.after(before.smtp, real.read_whole), before.after(before.smtp_without, real.read_whole)
+    with real.Proxy(hybrid_port, judges[0]) as proxy, SixProxy(hybrid_port, judges[1], proxy.port):
+        found = examine_target(Target("localhost", proxy.port), PlanOptions(), reach=Reach(starttls="smtp"))
+    assert [(each.address, each.diagnosis.verdict) for each in found] == [("::1", "inconclusive"), (HOST, "healthy")]
+    assert "does not offer STARTTLS" in found[0].diagnosis.answer
 
 
 @pytest.mark.usefixtures("both_families")

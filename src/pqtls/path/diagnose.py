@@ -129,7 +129,7 @@ def _without_control(reading: Reading) -> Diagnosis:
     if all(each.kind == "no-connection" for each in reading.symptoms):
         last = reading.symptoms[-1].attempt if reading.symptoms else None
         detail = "Nothing was tried." if last is None else last.detail
-        is_told = last is not None and last.ending in ("turned-away", "before-tls")
+        is_told = last is not None and last.ended_before_tls
         return Diagnosis("inconclusive", "unknown", notes=(detail if is_told else f"No connection: {detail}",))
     newest = reading.of("E23")
     if any(each.is_ok and each.attempt.group == HYBRID for each in newest):

@@ -46,7 +46,7 @@ def qualify(found: Diagnosis, reach: Reach) -> Diagnosis:
 
 def _without_hasty_blame(found: Diagnosis, reach: Reach) -> Diagnosis:
     """Connections that were turned away before TLS are nobody's punishment for a hello: limits look the same."""
-    turned_away = [each for each in found.attempts if each.ending in ("turned-away", "before-tls")]
+    turned_away = [each for each in found.attempts if each.ended_before_tls]
     if not turned_away or len(turned_away) == len(found.attempts):
         return found
     who = "the proxy" if reach.proxy is not None else "the server"

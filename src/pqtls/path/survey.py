@@ -188,6 +188,11 @@ class _Route:
         return self.found is not None and any(attempt.is_connected for attempt in self.found.attempts)
 
     @property
+    def is_answered(self) -> bool:
+        """Somebody took a connection there, though TLS may not have begun on it."""
+        return any(attempt.is_connected or attempt.ended_before_tls for attempt in self._attempts)
+
+    @property
     def is_clean(self) -> bool:
         return self.found is not None and self.found.verdict == "healthy"
 
@@ -237,9 +242,9 @@ def _examine_all(routes: list[_Route], limits: Limits) -> tuple[Examined, ...]:
         route.began = began
         route.go_on(Limits(_LOOK_CONNECTIONS, limits.seconds))
         began = route.began
-    chosen = [route for route in routes if route.is_connected]
+    chosen = [route for route in routes if route.is_answered]
     used = sum(route.count for route in routes)
-    for route in sorted(chosen, key=lambda each: not each.is_clean):
+    for route in sorted(filter(lambda each: each.is_connected, chosen), key=lambda each: not each.is_clean):
         before = route.count
         route.go_on(Limits(before + max(0, limits.connections - used), limits.seconds))
         used += route.count - before

@@ -305,7 +305,12 @@ class Attempt:
     @property
     def is_connected(self) -> bool:
         """A connection was made on which TLS could begin."""
-        return self.ending not in ("refused", "connect-timeout", "unreachable", "turned-away", "before-tls")
+        return self.ending not in ("refused", "connect-timeout", "unreachable") and not self.ended_before_tls
+
+    @property
+    def ended_before_tls(self) -> bool:
+        """A proxy, or the server before STARTTLS, let it go no further; `detail` is a sentence that says why."""
+        return self.ending in ("turned-away", "before-tls")
 
 
 def known_fields(value: Any) -> dict[str, Any]:
