@@ -74,7 +74,8 @@ class Hypothesis:
 
 
 PASS = Forecast(may_pass=True)
-_REFUSALS: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "mute"))
+# "not-tls": a page that says "blocked", a redirect, the banner of the program that a router fell back to.
+_REFUSALS: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "mute", "not-tls"))
 _BROKEN_RULES: frozenset[SymptomKind] = frozenset(("bad-retry", "malformed"))
 _LOST: frozenset[SymptomKind] = frozenset(("lost",))
 _UNANSWERED: frozenset[SymptomKind] = frozenset(("reverse", "mute", "timeout"))
@@ -126,7 +127,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         reading: The attempts; sizes and segments in them are what thresholds can lie between.
     """
     yield Hypothesis("F01", _read_once(_REFUSALS))
-    yield Hypothesis("F04", _read_once(frozenset(("reset", "closed"))))
+    yield Hypothesis("F04", _read_once(frozenset(("reset", "closed", "not-tls"))))
     yield Hypothesis("F04", _decide_at_once, "it decides even before the first segment has come")
     yield Hypothesis("F02", _default_server, must_show=frozenset(("other-certificate",)))
     sizes = sorted({_sent(symptom).size_bytes for symptom in reading.counted})
@@ -188,7 +189,7 @@ def _read_once(kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
 
 def _decide_at_once(symptom: Symptom) -> Forecast:
     """A router that may decide as soon as there is a connection: a race even for the smallest hello."""
-    kinds: frozenset[SymptomKind] = frozenset(("reset", "closed"))
+    kinds: frozenset[SymptomKind] = frozenset(("reset", "closed", "not-tls"))
     return _fail(kinds) if _is_long_paused(_sent(symptom)) else _either(kinds)
 
 
@@ -225,7 +226,7 @@ def _fragments(symptom: Symptom) -> Forecast:
 def _whole_record(symptom: Symptom) -> Forecast:
     sent = _sent(symptom)
     first = sent.segments()[0]
-    kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed"))
+    kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "not-tls"))
     if sent.is_relayed:
         kinds |= {"mute"}  # what is dropped behind a proxy has been acknowledged by it
     if _is_recut(sent, sent.record_ends[0]):

@@ -24,8 +24,10 @@ SESSION_TICKET, PSK_KEY_EXCHANGE_MODES, SIGNATURE_ALGORITHMS_CERT, RENEGOTIATION
 
 COMPACT_CIPHERS = (0x1301, 0x1302, 0x1303)
 USUAL_CIPHERS = (*COMPACT_CIPHERS, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8)
-COMPACT_SCHEMES = (0x0403, 0x0804, 0x0805, 0x0806)
-USUAL_SCHEMES = (0x0403, 0x0503, 0x0603, 0x0807, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601)
+# Every kind of key that certificates are made of, also in the smallest hello: a server without one that is announced
+# rightly refuses, and would look like a fault (P-384 and Ed25519 are common, RSA-PSS and Ed448 keys are not).
+COMPACT_SCHEMES = (0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0809, 0x0804, 0x0805, 0x0806)
+USUAL_SCHEMES = (*COMPACT_SCHEMES, 0x0401, 0x0501, 0x0601)
 ML_DSA_SCHEMES = (0x0904, 0x0905, 0x0906)
 
 # Some old F5 load balancers hang on hellos of 256 to 511 bytes (RFC 7685): a measuring hello keeps clear of them.

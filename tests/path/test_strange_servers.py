@@ -1,0 +1,63 @@
+"""Servers and boxes that were met while others' products stood in front: honest ones come out healthy, with the right state."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.x509.oid import NameOID
+
+from pqtls.probe.model import HYBRID
+from tests.path import real_servers as real
+from tests.path.test_real import look
+
+PAGE = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n<html>Blocked by policy</html>"
+Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+KEYS: dict[str, Callable[[], Key]] = {
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "Ed448": ed448.Ed448PrivateKey.generate,
+}
+
+
+def write_certificate_of(key: Key, folder: Path) -> Path:
+    """Write a self-signed certificate of a key, and the key; return the file."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, real.NAME)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(real.NAME)]), critical=False)
+        .sign(key, hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey) else None)
+    )
+    pem = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return pem
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_server_of_any_kind_of_certificate_is_healthy(
+    kind: str, hybrid_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Also the compact hellos announce its signatures: a refusal of these would be a fault of ours."""
+    pem = write_certificate_of(KEYS[kind](), tmp_path)
+    with real.run_server(pem, hybrid_environment, "x25519:secp256r1") as port:
+        found = look(port)
+    assert (found.verdict, found.server_state, found.faults) == ("healthy", "classical", ()), found.answer
+
+
+def test_a_page_instead_of_an_answer_is_a_refusal(hybrid_port: int) -> None:
+    """A box that acts on 0x11EC and says so in HTML, not in TLS."""
+    with real.Proxy(hybrid_port, real.refuse(lambda hello: HYBRID in hello.supported_groups, PAGE)) as proxy:
+        found = look(proxy.port)
+    assert found.fault_ids == {"F23"}, found.answer
