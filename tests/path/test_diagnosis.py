@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pqtls.faults.catalogue import CATALOGUE, UNTOLD, fault_name
-from pqtls.path.diagnose import diagnose, wilson
+from pqtls.path.diagnose import diagnose
 from pqtls.path.plan import PlanOptions, next_step
+from pqtls.path.rates import wilson
 from pqtls.path.reading import read_attempts
 from pqtls.path.target import parse_target
 from pqtls.probe.experiments import EXPERIMENTS

@@ -1,4 +1,4 @@
-"""Servers and boxes that were met while others' products stood in front: honest ones come out healthy, with the right state."""
+"""What was met when others' products stood in front: a small stand-in of each, and the right answer."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,14 @@ from pqtls.faults.catalogue import CATALOGUE
 from pqtls.path.costs import find_costs
 from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
 from pqtls.path.forecasts import explain
-from pqtls.path.reading import CONTROL, read_attempts
-from pqtls.path.state import find_server_state
+from pqtls.path.plan import TAKEN_TIMES
+from pqtls.path.rates import wilson
+from pqtls.path.reading import CONTROL, SILENT, read_attempts
+from pqtls.path.state import find_server_state, is_mixed
 from pqtls.path.words import say_answer
 from pqtls.probe.model import HYBRID
+from pqtls.wire.codepoints import alert_name
+from pqtls.wire.groups import group_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +29,14 @@ if TYPE_CHECKING:
 _WEIGHTS = {"F01": 3.0, "F04": 2.0, "F23": 2.0, "F13": 2.0}
 _MIN_FAILURES = 2
 _MIN_CONTROLS_FAILED = 2
-_Z_95 = 1.96
+# Silence for seconds outlives several repeats by the kernel: once in an examination that may be loss, not more often.
+_MAX_UNSTEADY = 1
+_CLASSICAL = (CONTROL, "E8c", "E8c(536)", "E1t(1.3)")
+_ALERT_HINTS: dict[int | None, str] = {
+    70: "The server takes no version that was offered.",
+    112: "The server does not know this name.",
+    120: "The server wants an application protocol (ALPN), and none was offered.",
+}
 
 
 def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diagnosis:
@@ -62,6 +72,8 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
 def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     if not reading.passed(CONTROL):
         return _without_control(reading)
+    if len(reading.unsteady) > _MAX_UNSTEADY:
+        return _unsteady(reading)
     penalty = _penalty(reading)
     if penalty is not None:
         return penalty
@@ -69,13 +81,33 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return _healthy(reading, attempts)
     hypotheses = _refine(explain(reading), attempts)
     if not hypotheses:
-        note = "No class of the catalogue explains all outcomes; several faults at once can look so."
-        return Diagnosis("inconclusive", "unknown", notes=(note,))
+        return _unexplained(reading)
     if len(reading.failures) < _MIN_FAILURES:
         note = "Seen once only: repeat the examination."
         fits = tuple(hypothesis.fault for hypothesis in hypotheses)
         return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=(note,))
     return _fault(hypotheses, reading)
+
+
+def _unsteady(reading: Reading) -> Diagnosis:
+    """Say that something comes and goes: what fails besides may do so by chance, and names nothing."""
+    connected = sum(each.attempt.is_connected for each in reading.symptoms)
+    note = (
+        f"Of {connected} connections {len(reading.unsteady)} met silence for seconds and the same hello got through "
+        "another time: something comes and goes. --repeat N counts it."
+    )
+    fits = dict.fromkeys(("F43", *(each.fault for each in explain(reading))))
+    return Diagnosis("inconclusive", "unknown", also_fits=tuple(fits), notes=(note,))
+
+
+def _unexplained(reading: Reading) -> Diagnosis:
+    failed = {each.attempt.experiment for each in reading.failures}
+    both = sorted(name for name in failed if any(each.is_ok for each in reading.of(name)))
+    if both:
+        note = f"{', '.join(both)} both failed and got through: something comes and goes. --repeat N counts it."
+        return Diagnosis("inconclusive", "unknown", also_fits=("F43",), notes=(note,))
+    note = "No class of the catalogue explains all outcomes; several faults at once can look so."
+    return Diagnosis("inconclusive", "unknown", notes=(note,))
 
 
 def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
@@ -131,14 +163,36 @@ def _without_control(reading: Reading) -> Diagnosis:
         detail = "Nothing was tried." if last is None else last.detail
         is_told = last is not None and last.ended_before_tls
         return Diagnosis("inconclusive", "unknown", notes=(detail if is_told else f"No connection: {detail}",))
-    newest = reading.of("E23")
-    if any(each.is_ok and each.attempt.group == HYBRID for each in newest):
-        return Diagnosis("healthy", "unknown", notes=("The server refuses classical groups: it is post-quantum only.",))
-    notes = ["A small classical hello fails too, so this is not about post-quantum TLS."]
+    only = _taken_alone(reading)
+    if only is not None:
+        return only
+    alerts = {each.attempt.alert for each in reading.of(CONTROL)}
+    alert = alerts.pop() if len(alerts) == 1 else None
+    said = "" if alert is None else f" (alert {alert} {alert_name(alert)})"
+    notes = [f"A small classical hello fails too{said}, so this is not about post-quantum TLS."]
+    notes += [_ALERT_HINTS[alert]] if alert in _ALERT_HINTS else []
     if any(each.attempt.experiment == "E0" and each.kind == "not-tls" for each in reading.symptoms):
         notes.append("The server speaks first: it may want STARTTLS, or not be TLS at all.")
     fits = ("F39",) if reading.passed("E17") else ("F50",)
     return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=tuple(notes))
+
+
+def _taken_alone(reading: Reading) -> Diagnosis | None:
+    """Return the diagnosis of a server that refuses every small classical hello, and takes newer ones; else None."""
+    classical = [each for name in _CLASSICAL for each in reading.of(name)]
+    newest, announcing = reading.of("E23"), reading.of("E15c")
+    if len({each.kind for each in classical}) != 1 or classical[0].kind in (*SILENT, "ok"):
+        return None
+    # Every time: what refuses by chance must not be taken for one that chooses.
+    if len(newest) < TAKEN_TIMES or not all(each.is_ok for each in newest):
+        return None
+    if len(announcing) >= TAKEN_TIMES and all(each.is_ok for each in announcing):
+        notes = ("The server refuses hellos that do not announce ML-DSA signatures: it has no other certificate.",)
+    elif all(each.attempt.group is not None and group_kind(each.attempt.group) == "hybrid" for each in newest):
+        notes = ("The server refuses classical groups: it is post-quantum only.",)
+    else:
+        return None
+    return Diagnosis("healthy", "unknown", notes=notes)
 
 
 def _penalty(reading: Reading) -> Diagnosis | None:
@@ -149,6 +203,8 @@ def _penalty(reading: Reading) -> Diagnosis | None:
         return None
     triggers = tuple(each.fault for each in explain(reading))
     recovered = len(episodes) - reading.is_blocked_at_end
+    if recovered and not triggers:
+        return None
     if not recovered:
         note = "The control never got through again: a block that outlasts this examination, or an outage."
         return Diagnosis("inconclusive", "unknown", also_fits=("F40", "F50"), triggered_by=triggers, notes=(note,))
@@ -171,6 +227,9 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     if not any(attempt.sent is not None and HYBRID in attempt.sent.groups for attempt in attempts):
         note = "No post-quantum hello could be sent, so nothing is known of how it fares."
         return Diagnosis("inconclusive", "unknown", notes=(note,))
+    if is_mixed(attempts):
+        note = "The same offer was answered in different ways: several servers stand behind this address."
+        return Diagnosis("healthy", "unknown", also_fits=("F43",), notes=(note,))
     if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
         note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
@@ -180,12 +239,21 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return Diagnosis("fault", "unknown", (NamedFault("F35", 0.95, detail),), where=CATALOGUE["F35"].where)
     fits: tuple[str, ...] = ()
     notes: list[str] = []
-    if state == "classical" and certificate is not None and not certificate.is_trusted:
-        fits = ("F35",)
+    if certificate is not None and certificate.covers_name is not None and not certificate.is_trusted:
+        fits = {"classical": ("F35",), "tls12": ("F36",)}.get(state, ())
         notes.append(
             f"The certificate's issuer ({certificate.issuer}) is not publicly trusted: an inspecting box would look "
             "the same as this server."
         )
+    unmet = sorted({each.attempt.experiment for each in reading.symptoms if each.kind == "no-connection"})
+    if unmet:
+        unseen = [name for name in (CONTROL, "E23", "E3") if not reading.passed(name)]
+        note = (
+            f"No connection was made at times ({', '.join(unmet)}): a limit of connections, or a server that is busy."
+        )
+        if unseen:
+            return Diagnosis("inconclusive", "unknown", also_fits=("F50",), notes=(note,))
+        notes.append(note)
     untried = [each for each in ("E12c", "E7d") if not reading.of(each)]
     if untried:
         notes.append("Not tried: a HelloRetryRequest, a hello in two records. --full does.")
@@ -213,17 +281,3 @@ def _count(reading: Reading) -> tuple[Repetition, ...]:
             low, high = wilson(failed, len(outcomes))
             found.append(Repetition(name, failed, len(outcomes), round(low, 3), round(high, 3)))
     return tuple(found)
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a rate (Wilson, 1927).
-
-    Args:
-        count: How often it happened.
-        total: Out of how many, at least 1.
-    """
-    rate = count / total
-    spread = _Z_95 * math.sqrt(rate * (1 - rate) / total + _Z_95**2 / (4 * total**2))
-    centre = rate + _Z_95**2 / (2 * total)
-    scale = 1 + _Z_95**2 / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

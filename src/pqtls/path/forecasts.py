@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
+from pqtls.path.rates import wilson
+from pqtls.path.reading import CONTROL
 from pqtls.probe.model import ALL_GREASE, FFDHE4096, HYBRID, UNKNOWN_GROUP, X448, X25519
 from pqtls.wire.groups import group_kind, is_grease
 from pqtls.wire.hello_builder import ML_DSA_SCHEMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pqtls.path.reading import Reading, Symptom, SymptomKind
     from pqtls.probe.model import Segment, Sent
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 LONG_PAUSE_S = 0.25
 # What a proxy sends on in one write surely fits one segment up to this size: the least that every host takes.
 SURE_SEGMENT_BYTES = 536
+_BY_CHANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,14 @@ class Hypothesis:
             something of what was negotiated).
         detail: The parameters in words.
         must_show: Kinds of which at least one must have been seen, empty for no such demand.
+        is_proved: What else must be true of all that counts; by default nothing.
     """
 
     fault: str
     forecast: Callable[[Symptom], Forecast]
     detail: str = ""
     must_show: frozenset[SymptomKind] = frozenset()
+    is_proved: Callable[[Sequence[Symptom]], bool] = lambda _: True
 
 
 PASS = Forecast(may_pass=True)
@@ -117,7 +122,7 @@ def _is_held_up(hypothesis: Hypothesis, reading: Reading) -> bool:
             explained += not forecast.may_pass
     if hypothesis.must_show and not kinds & hypothesis.must_show:
         return False
-    return explained > 0
+    return explained > 0 and hypothesis.is_proved(reading.counted)
 
 
 def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
@@ -128,13 +133,18 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     """
     yield Hypothesis("F01", _read_once(_REFUSALS))
     yield Hypothesis("F04", _read_once(frozenset(("reset", "closed", "not-tls"))))
-    yield Hypothesis("F04", _decide_at_once, "it decides even before the first segment has come")
+    yield Hypothesis(
+        "F04",
+        _decide_at_once,
+        "it decides even before the first segment has come",
+        is_proved=_fails_more_when_paused,
+    )
     yield Hypothesis("F02", _default_server, must_show=frozenset(("other-certificate",)))
     sizes = sorted({_sent(symptom).size_bytes for symptom in reading.counted})
     for low, high in zip(sizes, [*sizes[1:], None], strict=True):
         if high is not None:
             between = f"between {low} and {high - 1} bytes" if low < high - 1 else f"{low} bytes"
-            yield Hypothesis("F03", _by_size(low, _REFUSALS), f"the buffer has {between}")
+            yield Hypothesis("F03", _by_size(low, _KILLS), f"the buffer has {between}")
             yield Hypothesis("F06", _closed_window(low), f"the buffer takes {between}")
     yield Hypothesis("F07", _fragments)
     yield Hypothesis("F08", _whole_record)
@@ -191,6 +201,18 @@ def _decide_at_once(symptom: Symptom) -> Forecast:
     """A router that may decide as soon as there is a connection: a race even for the smallest hello."""
     kinds: frozenset[SymptomKind] = frozenset(("reset", "closed", "not-tls"))
     return _fail(kinds) if _is_long_paused(_sent(symptom)) else _either(kinds)
+
+
+def _fails_more_when_paused(symptoms: Sequence[Symptom]) -> bool:
+    """Tell whether whole hellos fail at times, and paused ones so often that this is not the same chance.
+
+    The control follows each failure: of two servers that take turns it would always meet the other one.
+    """
+    others = (each for each in symptoms if each.attempt.experiment != CONTROL)
+    whole = [each for each in others if not _is_split(each.attempt.sent) and not each.is_after_retry]
+    failed = sum(not each.is_ok for each in whole)
+    paused = sum(_is_long_paused(_sent(each)) for each in symptoms)
+    return bool(whole) and failed > 0 and wilson(failed, len(whole))[1] ** paused < _BY_CHANCE
 
 
 def _default_server(symptom: Symptom) -> Forecast:
@@ -355,10 +377,10 @@ def _unknown_group(*, in_shares: bool, knows_hybrid: bool) -> Callable[[Symptom]
         unknown = {group for group in groups if is_grease(group) or group == UNKNOWN_GROUP}
         hybrid = {group for group in groups if group_kind(group) == "hybrid"}
         if unknown or (hybrid and not knows_hybrid):
-            return _fail(_REFUSALS)
+            return _fail(_KILLS)
         # Old but rare groups, and the rarer hybrids, it may know or not.
         is_rare = {X448, FFDHE4096} & set(groups) or hybrid - {HYBRID}
-        return _either(_REFUSALS) if is_rare else PASS
+        return _either(_KILLS) if is_rare else PASS
 
     return forecast
 
@@ -393,7 +415,7 @@ def _two_shares(*, only_hybrid: bool) -> Callable[[Symptom], Forecast]:
         shares = _sent(symptom).shares
         if only_hybrid:
             shares = tuple(group for group in shares if group_kind(group) == "hybrid")
-        return _fail(_REFUSALS) if len(shares) > 1 else PASS
+        return _fail(_KILLS) if len(shares) > 1 else PASS
 
     return forecast
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pqtls.path.forecasts import explain
 from pqtls.path.reading import CONTROL, read_attempts
-from pqtls.path.state import find_server_state
+from pqtls.path.state import find_server_state, is_mixed
 from pqtls.wire.codepoints import TLS13
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FULL = (
     *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
     *("E5", "E6", "E7", "E7b", "E8(1000)", "E8(536)", "E10", "E12c", "E12", "E16h"),
 )
-_WITHOUT_CONTROL = ("E23", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
+_WITHOUT_CONTROL = ("E23", "E15c", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
@@ -38,6 +38,10 @@ _SPACING_S = 0.05
 _AFTER_FAILURE_S = 0.2
 _MAX_REPEATS = 2
 _FEW = 3
+# One or two experiments that fail, of so many, may do so by chance: these are repeated once more.
+_VERY_FEW, _MORE_REPEATS = 2, 3
+# How often a server must take a hello, where it refuses the control, before that is called its choice.
+TAKEN_TIMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
     for experiment in FAST:
         if not reading.of(experiment):
             return Step(experiment)
-    is_clean = all(each.is_ok for each in reading.symptoms if each.attempt.experiment in FAST)
+    is_clean = not reading.failures and all(each.is_ok for each in reading.symptoms if each.attempt.experiment in FAST)
     done = {attempt.experiment for attempt in attempts}
     experiments = _state_experiments(attempts) if is_clean and not options.is_full else _full_set(reading, attempts)
     missing = next((each for each in experiments if each not in done), None)
@@ -126,7 +130,9 @@ def _without_control(reading: Reading) -> Step | None:
     if len(controls) < (_REFUSED_CONTROLS if is_refused else 2):
         return Step(CONTROL, 0.3 if is_refused else 1.0)
     missing = next((each for each in _WITHOUT_CONTROL if not reading.of(each)), None)
-    return None if missing is None else Step(missing, _AFTER_FAILURE_S)
+    taken = (each for each in ("E23", "E15c") if reading.passed(each) and len(reading.of(each)) < TAKEN_TIMES)
+    experiment = missing or next(taken, None)
+    return None if experiment is None else Step(experiment, _AFTER_FAILURE_S)
 
 
 def _wait_for_control(reading: Reading) -> Step | None:
@@ -143,11 +149,15 @@ def _wait_for_control(reading: Reading) -> Step | None:
 def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     """Return what tells how far the server is, where the hybrid was answered with something else."""
     newest = next(attempt for attempt in attempts if attempt.experiment == "E23" and attempt.ending == "answered")
-    if newest.version != TLS13 or find_server_state(attempts) in ("preferred", "only-by-retry"):
+    state = find_server_state(attempts)
+    if newest.version != TLS13:
+        return ("E17",)
+    if state in ("preferred", "only-by-retry"):
         return ()
     # With x25519 beside it, a server that prefers that asks for it (E10); alone, the hybrid is all there is (E11).
     asked = ("E10", "E11")
-    return asked if find_server_state(attempts) == "supported" else (*asked, "E12", "E24", "E17")
+    # Offered both again (E5, E4): one that then takes the hybrid prefers nothing, but is another server of a pool.
+    return (*asked, "E5", "E4") if state == "supported" or is_mixed(attempts) else (*asked, "E12", "E24", "E17")
 
 
 def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
@@ -184,8 +194,9 @@ def _confirm(reading: Reading) -> Step | None:
     names = list(dict.fromkeys(each.attempt.experiment for each in failures))
     if len(names) > _FEW and explain(reading):
         return None
+    repeats = _MORE_REPEATS if len(names) <= _VERY_FEW else _MAX_REPEATS
     for name in names:
-        if len(reading.of(name)) < _MAX_REPEATS:
+        if len(reading.of(name)) < repeats:
             return Step(name, _AFTER_FAILURE_S)
     return None
 

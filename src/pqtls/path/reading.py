@@ -89,7 +89,7 @@ class Reading:
         episodes: Penalties: for each, the attempt that set it off and how many controls failed after it.
         is_blocked_at_end: The last penalty had not ended.
         noise: Silent failures of experiments that got through when repeated.
-        is_control_by_chance: The control, refused, fails at times without anything having failed before it.
+        is_control_by_chance: The control fails at times without anything having failed before it.
     """
 
     symptoms: tuple[Symptom, ...]
@@ -98,6 +98,11 @@ class Reading:
     is_blocked_at_end: bool
     noise: tuple[Symptom, ...]
     is_control_by_chance: bool = False
+
+    @property
+    def unsteady(self) -> tuple[Symptom, ...]:
+        """Connections that were made, then met silence for seconds, of experiments that got through another time."""
+        return tuple(symptom for symptom in self.noise if symptom.attempt.is_connected)
 
     @property
     def failures(self) -> tuple[Symptom, ...]:
@@ -211,9 +216,9 @@ def _kind(attempt: Attempt) -> SymptomKind:
 
 
 def _fails_by_chance(symptoms: tuple[Symptom, ...]) -> bool:
-    """Tell whether a control failed right after one that got through; silence may be loss, and does not count."""
+    """Tell whether a control failed right after one that got through, so that nothing had set it off."""
     return any(
-        before.is_ok and not after.is_ok and after.kind not in SILENT
+        before.is_ok and not after.is_ok
         for before, after in pairwise(symptoms)
         if before.attempt.experiment == after.attempt.experiment == CONTROL
     )
@@ -231,7 +236,8 @@ def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, 
         is_control = symptom.attempt.experiment == CONTROL
         if not is_control:
             if not failed_controls:
-                trigger = None if symptom.is_ok else symptom
+                # A connection that was never made is no failed handshake: limits of connections look so.
+                trigger = None if symptom.is_ok or not symptom.attempt.is_connected else symptom
             else:
                 blocked.add(index)
         elif symptom.is_ok:

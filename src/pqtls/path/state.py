@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pqtls.probe.experiments import EXPERIMENTS
-from pqtls.probe.model import KYBER_DRAFT, X25519
-from pqtls.wire.codepoints import TLS13
+from pqtls.probe.model import HYBRID, KYBER_DRAFT, X25519
+from pqtls.wire.codepoints import TLS12, TLS13
 from pqtls.wire.groups import group_kind
 
 if TYPE_CHECKING:
@@ -22,16 +22,22 @@ def find_server_state(attempts: Sequence[Attempt]) -> ServerState:
     Args:
         attempts: What was done.
     """
-    answered = [attempt for attempt in attempts if attempt.ending == "answered" and not attempt.is_secret_swapped]
-    at_once = [a for a in answered if _is_hybrid(a.group) and not a.was_retried]
-    if any(_offers_both(attempt) for attempt in at_once):
+    answered = _answered(attempts)
+    hybrid = [attempt for attempt in answered if _is_hybrid(attempt.group)]
+    if is_mixed(attempts):
+        return "unknown"
+    if any(_offers_both(attempt) and not _was_asked(attempt) for attempt in hybrid):
         return "preferred"
-    by_retry = [a for a in answered if _is_hybrid(a.group) and a.was_retried]
-    if at_once:
+    # Asked for another hybrid although a share for the usual one was there: that is how it always goes.
+    if any(_offers_both(attempt) for attempt in hybrid):
+        return "only-by-retry"
+    # Taken by a retry, over a share for x25519 that was there or over its mere name: that is what it prefers.
+    if any(attempt.group == HYBRID and HYBRID not in _shares(attempt) and _was_asked(attempt) for attempt in hybrid):
+        return "preferred"
+    if any(attempt.group == HYBRID for attempt in hybrid):
         return "supported"
-    if by_retry:
-        # Asked for although a share for another hybrid or for x25519 was there: that is how it always goes.
-        return "only-by-retry" if any(a.sent is not None and a.sent.shares for a in by_retry) else "supported"
+    if hybrid:
+        return "only-by-retry" if any(_was_asked(attempt) for attempt in hybrid) else "unknown"
     if any(attempt.experiment == "E24" and attempt.retry_group == KYBER_DRAFT for attempt in attempts):
         return "draft"
     if answered and all(attempt.version != TLS13 for attempt in answered):
@@ -39,13 +45,43 @@ def find_server_state(attempts: Sequence[Attempt]) -> ServerState:
     return "classical" if any(_declined_hybrid(attempt) for attempt in attempts) else "unknown"
 
 
+def is_mixed(attempts: Sequence[Attempt]) -> bool:
+    """Tell whether the same offer was answered in different ways: more than one server, and not all the same.
+
+    Args:
+        attempts: What was done.
+    """
+    answered = _answered(attempts)
+    groups = {_is_hybrid(attempt.group) for attempt in answered if _offers_both(attempt)}
+    both = [attempt for attempt in answered if set(_versions(attempt)) >= {TLS12, TLS13}]
+    return len(groups) > 1 or len({attempt.version for attempt in both}) > 1
+
+
+def _answered(attempts: Sequence[Attempt]) -> list[Attempt]:
+    return [attempt for attempt in attempts if attempt.ending == "answered" and not attempt.is_secret_swapped]
+
+
 def _is_hybrid(group: int | None) -> bool:
     return group is not None and group_kind(group) in ("hybrid", "pure")
 
 
+def _was_asked(attempt: Attempt) -> bool:
+    """Tell whether a retry asked for a group; one with a cookie alone chooses nothing."""
+    return attempt.was_retried and attempt.retry_group is not None
+
+
+def _shares(attempt: Attempt) -> tuple[int, ...]:
+    return () if attempt.sent is None else attempt.sent.shares
+
+
+def _versions(attempt: Attempt) -> tuple[int, ...]:
+    hello = EXPERIMENTS[attempt.experiment].hello
+    return () if hello is None or hello.name != "target" else hello.versions
+
+
 def _offers_both(attempt: Attempt) -> bool:
-    shares = () if attempt.sent is None else attempt.sent.shares
-    return X25519 in shares and any(_is_hybrid(share) for share in shares)
+    is_swapped = attempt.sent is not None and attempt.sent.is_swapped
+    return X25519 in _shares(attempt) and HYBRID in _shares(attempt) and not is_swapped
 
 
 def _declined_hybrid(attempt: Attempt) -> bool:

@@ -50,6 +50,11 @@ def say_answer(found: Diagnosis) -> str:
     if found.verdict == "healthy":
         if found.server_state in ("preferred", "supported", "only-by-retry"):
             return f"Healthy: post-quantum handshakes get through, and {say_state(found.server_state)}."
+        if "F43" in found.also_fits:
+            return (
+                "Healthy: the path lets post-quantum hellos through; of the servers behind this address not all answer "
+                "them alike, so post-quantum key exchange is a matter of chance."
+            )
         return f"Healthy: the path lets post-quantum hellos through; {say_state(found.server_state)}."
     if found.verdict == "inconclusive":
         fits = _name_all(found.also_fits)

@@ -1,0 +1,52 @@
+"""What comes and goes names no class that fails always, and is not called healthy where it was seen."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pqtls.path.diagnosis import Diagnosis
+from pqtls.path.examine import examine
+from pqtls.path.plan import PlanOptions
+from tests.path.unsteady_paths import UNSTEADY
+
+RUNS = 40
+
+
+def examine_unsteady(name: str, seed: int) -> tuple[Diagnosis, frozenset[str]]:
+    rng = random.Random(f"{name} {seed}")  # noqa: S311 - a model, seeded
+    simulator, allowed = UNSTEADY[name](rng)
+    return examine(simulator, simulator, PlanOptions(is_full=rng.random() < 0.3)), allowed
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_no_other_class_is_named(name: str) -> None:
+    wrong = []
+    for seed in range(RUNS):
+        found, allowed = examine_unsteady(name, seed)
+        if not found.fault_ids <= allowed:
+            wrong.append((seed, found.answer))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["chance-for-all", "dead-backend"])
+def test_what_failed_again_and_again_is_not_healthy(name: str) -> None:
+    for seed in range(RUNS):
+        found, _ = examine_unsteady(name, seed)
+        failed = [each.experiment for each in found.attempts if each.ending not in ("answered", "silent", "retry-only")]
+        counted = [each for each in failed if each not in ("E11", "E17", "E24")]
+        assert found.verdict != "healthy" or len(counted) <= 2, (seed, found.answer, counted)
+
+
+def test_a_pool_of_old_and_new_servers_is_a_state_and_told() -> None:
+    """Where both kinds were met; three connections may meet one kind only."""
+    answers, misjudged = [], 0
+    for seed in range(RUNS):
+        found, _ = examine_unsteady("mixed-pool", seed)
+        assert found.verdict == "healthy"
+        misjudged += found.server_state == "supported"  # by chance: neither kind prefers classical groups
+        answers += [found.answer] * ("F43" in found.also_fits)
+    assert answers
+    assert misjudged < RUNS / 8
+    assert all("chance" in answer for answer in answers)
