@@ -104,11 +104,13 @@ class Proxy:
     """Takes connections on loopback, lets `judge` read the first bytes, and passes them on if it returns them.
 
     Args:
-        upstream_port: Where good connections go on to.
+        upstream_port: Where good connections go on to; or what chooses that by what the judge returned.
         judge: Reads from the client; returns what to pass on, or None once it has refused.
     """
 
-    def __init__(self, upstream_port: int, judge: Callable[[socket.socket], bytes | None]) -> None:
+    def __init__(
+        self, upstream_port: int | Callable[[bytes], int], judge: Callable[[socket.socket], bytes | None]
+    ) -> None:
         self._upstream_port = upstream_port
         self._judge = judge
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -139,7 +141,8 @@ class Proxy:
             data = self._judge(connection)
             if data is None:
                 return
-            with socket.create_connection(("127.0.0.1", self._upstream_port), 10) as upstream:
+            port = self._upstream_port if isinstance(self._upstream_port, int) else self._upstream_port(data)
+            with socket.create_connection(("127.0.0.1", port), 10) as upstream:
                 upstream.sendall(data)
                 back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
                 back.start()

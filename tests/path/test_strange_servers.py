@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from pqtls.probe.model import HYBRID
 from tests.path import real_servers as real
+from tests.path.servers_model import read_hello
 from tests.path.test_real import look
 
 PAGE = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n<html>Blocked by policy</html>"
@@ -61,3 +63,44 @@ def test_a_page_instead_of_an_answer_is_a_refusal(hybrid_port: int) -> None:
     with real.Proxy(hybrid_port, real.refuse(lambda hello: HYBRID in hello.supported_groups, PAGE)) as proxy:
         found = look(proxy.port)
     assert found.fault_ids == {"F23"}, found.answer
+
+
+def test_an_inspecting_box_with_a_fault_of_its_own_is_told_as_both() -> None:
+    """sslsplit refuses hellos in two records; that its certificates are made to order must not get lost beside that."""
+    with real.run_minting_server() as port, real.Proxy(port, real.first_record_only) as proxy:
+        found = look(proxy.port, is_full=True)
+    assert found.fault_ids == {"F07"}, found.answer
+    assert any("made to order" in note for note in found.notes), found.notes
+
+
+def test_a_router_that_looks_for_the_name_in_the_first_record(
+    hybrid_port: int, hybrid_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """HAProxy's req.ssl_sni: a hello whose name is in the second record goes to the default server."""
+    other = real.write_certificate(tmp_path, "default.invalid")
+
+    def route(data: bytes) -> int:
+        first_record = data[: 5 + int.from_bytes(data[3:5], "big")]
+        return hybrid_port if real.NAME.encode() in first_record else default_port
+
+    with real.run_server(other, hybrid_environment) as default_port, real.Proxy(route, real.read_whole) as proxy:
+        found = look(proxy.port, is_full=True)
+    assert found.fault_ids == {"F07"}, found.answer
+    assert "first record" in found.answer
+
+
+def test_a_router_that_waits_for_the_first_record_only(hybrid_port: int) -> None:
+    """Go's usual way: peek at one record's length, take what is buffered; a second record may have come with it."""
+
+    def judge(connection: socket.socket) -> bytes | None:
+        data = b""
+        while len(data) < 5 or len(data) < 5 + int.from_bytes(data[3:5], "big"):
+            piece = connection.recv(65_536)
+            if not piece:
+                return None
+            data += piece
+        return data if read_hello(data) is not None else None
+
+    with real.Proxy(hybrid_port, judge) as proxy:
+        found = look(proxy.port, is_full=True)
+    assert found.fault_ids == {"F07"}, found.answer

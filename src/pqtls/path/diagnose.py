@@ -54,6 +54,7 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
     if reading.noise:
         names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
         notes.append(f"Silence that did not come again was taken for loss: {names}.")
+    notes += _certificate_notes(attempts, found)
     connected = [attempt for attempt in attempts if attempt.is_connected]
     if connected and all(attempt.tcp is None for attempt in connected):
         notes.append("This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here.")
@@ -67,6 +68,27 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
         workarounds=_workarounds(found, reading),
     )
     return replace(found, answer=say_answer(found))
+
+
+def _certificate_notes(attempts: Sequence[Attempt], found: Diagnosis) -> list[str]:
+    """Say whose certificates came, where that puts in doubt that it was the server meant who answered."""
+    certificate = next((a.certificate for a in attempts if a.experiment == CONTROL and a.certificate), None)
+    if certificate is None:
+        return []
+    if certificate.covers_name is False:
+        names = ", ".join(certificate.names) or certificate.subject
+        return [f"The certificate is for another name ({names}): a default server, or not the server that was meant."]
+    if _is_made_to_order(attempts) and "F35" not in found.fault_ids:
+        return [
+            f"The certificate was made to order by {certificate.issuer}, as for a name made up just then: who answers "
+            "here is an inspecting box, and all of this is about the way to it."
+        ]
+    return []
+
+
+def _is_made_to_order(attempts: Sequence[Attempt]) -> bool:
+    made_up = next((a.certificate for a in attempts if a.experiment == "E17" and a.certificate), None)
+    return made_up is not None and made_up.covers_name is True
 
 
 def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
@@ -222,7 +244,6 @@ def _penalty(reading: Reading) -> Diagnosis | None:
 def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     certificate = next((a.certificate for a in attempts if a.experiment == CONTROL and a.certificate), None)
     made_up = next((a.certificate for a in attempts if a.experiment == "E17" and a.certificate), None)
-    is_made_to_order = made_up is not None and made_up.covers_name is True
     state = find_server_state(attempts)
     if not any(attempt.sent is not None and HYBRID in attempt.sent.groups for attempt in attempts):
         note = "No post-quantum hello could be sent, so nothing is known of how it fares."
@@ -233,8 +254,7 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
         note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
-    if is_made_to_order and state in ("classical", "tls12", "draft"):
-        assert made_up is not None  # noqa: S101 - just looked
+    if made_up is not None and _is_made_to_order(attempts) and state in ("classical", "tls12", "draft"):
         detail = f"issued by {made_up.issuer} for a name made up a moment before"
         return Diagnosis("fault", "unknown", (NamedFault("F35", 0.95, detail),), where=CATALOGUE["F35"].where)
     fits: tuple[str, ...] = ()

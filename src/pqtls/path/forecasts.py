@@ -85,6 +85,8 @@ _BROKEN_RULES: frozenset[SymptomKind] = frozenset(("bad-retry", "malformed"))
 _LOST: frozenset[SymptomKind] = frozenset(("lost",))
 _UNANSWERED: frozenset[SymptomKind] = frozenset(("reverse", "mute", "timeout"))
 _KILLS: frozenset[SymptomKind] = _REFUSALS | {"lost"}
+# A router that cannot read a hello may also send it to its default server.
+_ROUTINGS: frozenset[SymptomKind] = _REFUSALS | {"other-certificate"}
 
 
 def _fail(kinds: frozenset[SymptomKind]) -> Forecast:
@@ -144,9 +146,11 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     for low, high in zip(sizes, [*sizes[1:], None], strict=True):
         if high is not None:
             between = f"between {low} and {high - 1} bytes" if low < high - 1 else f"{low} bytes"
-            yield Hypothesis("F03", _by_size(low, _KILLS), f"the buffer has {between}")
+            yield Hypothesis("F03", _by_size(low, _KILLS | _ROUTINGS), f"the buffer has {between}")
             yield Hypothesis("F06", _closed_window(low), f"the buffer takes {between}")
     yield Hypothesis("F07", _fragments)
+    yield Hypothesis("F07", _first_record_and_what_came_with_it, "it waits for the first record only")
+    yield Hypothesis("F07", _name_in_first_record, "the name must be in the first record")
     yield Hypothesis("F08", _whole_record)
     yield Hypothesis("F09", _name_in_first_segment)
     yield from _mtu_hypotheses(reading)
@@ -242,7 +246,22 @@ def _closed_window(limit_bytes: int, kind: SymptomKind = "zero-window") -> Calla
 
 
 def _fragments(symptom: Symptom) -> Forecast:
-    return _fail(_REFUSALS) if len(_sent(symptom).record_ends) > 1 else PASS
+    return _fail(_ROUTINGS) if len(_sent(symptom).record_ends) > 1 else PASS
+
+
+def _first_record_and_what_came_with_it(symptom: Symptom) -> Forecast:
+    sent = _sent(symptom)
+    if len(sent.record_ends) == 1:
+        return PASS
+    is_late = any(each.start >= sent.record_ends[0] and each.pause_s >= LONG_PAUSE_S for each in sent.segments())
+    return _fail(_ROUTINGS) if is_late else _either(_ROUTINGS)
+
+
+def _name_in_first_record(symptom: Symptom) -> Forecast:
+    sent = _sent(symptom)
+    if len(sent.record_ends) > 1 and sent.name_end is None:
+        return _either(_ROUTINGS)
+    return _fail(_ROUTINGS) if (sent.name_end or 0) > sent.record_ends[0] else PASS
 
 
 def _whole_record(symptom: Symptom) -> Forecast:
@@ -263,11 +282,12 @@ def _whole_record(symptom: Symptom) -> Forecast:
 
 def _name_in_first_segment(symptom: Symptom) -> Forecast:
     sent = _sent(symptom)
+    kinds = _KILLS | _ROUTINGS
     if sent.name_end is None:
-        return _either(_KILLS)
+        return _either(kinds)
     if _is_recut(sent, sent.name_end):
-        return _either(_KILLS)
-    return _fail(_KILLS) if sent.name_end > sent.segments()[0].end else PASS
+        return _either(kinds)
+    return _fail(kinds) if sent.name_end > sent.segments()[0].end else PASS
 
 
 def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
