@@ -202,6 +202,14 @@ def forward_hole(rng: random.Random) -> Case:
     return _case(rng, {"F13"}, link=draw_link(rng, forward_hole_bytes=rng.randint(530, 1447)), also={"F15", "F19"})
 
 
+def hole_both_ways(rng: random.Random) -> Case:
+    """F13: a tunnel too small in both directions; a classical answer fits, one with the hybrid's share may not."""
+    hole = rng.randint(900, 1380)
+    tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=rng.randint(hole - 300, hole))
+    link = draw_link(rng, forward_hole_bytes=hole, reverse_hole_bytes=hole)
+    return _case(rng, {"F13"}, link=link, tls=tls, also={"F15", "F19"})
+
+
 def reverse_hole(rng: random.Random) -> Case:
     """F14: the server's first segment never comes back, always or with the hybrid's share in it only."""
     hole = rng.randint(530, 1440)
@@ -341,6 +349,7 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F08": whole_record,
     "F09": name_in_first,
     "F13": forward_hole,
+    "F13-both": hole_both_ways,
     "F14": reverse_hole,
     "F22": unknown_group,
     "F23": blocked_number,

@@ -9,7 +9,11 @@ import pytest
 from pqtls.path.diagnosis import Diagnosis
 from pqtls.path.examine import examine
 from pqtls.path.plan import PlanOptions
+from tests.path.faulty_paths import draw_link, draw_tls
+from tests.path.servers_model import HYBRID, P256, X25519, FirstFlightBox, TlsApp
+from tests.path.simulator import Simulator
 from tests.path.unsteady_paths import UNSTEADY
+from tests.path.wire_model import Box
 
 RUNS = 40
 
@@ -50,3 +54,27 @@ def test_a_pool_of_old_and_new_servers_is_a_state_and_told() -> None:
     assert answers
     assert misjudged < RUNS / 8
     assert all("chance" in answer for answer in answers)
+
+
+def test_a_penalty_needs_no_class_that_sets_it_off() -> None:
+    """A box that resets on big packets (no class of its own), then refuses the address after every failure."""
+    rng = random.Random("penalty")  # noqa: S311 - a model, seeded
+    tls = draw_tls(rng, groups=(HYBRID, X25519, P256))
+    simulator = Simulator(rng, draw_link(rng), lambda: TlsApp(tls, rng), block_kind="reset")
+
+    class BigPackets(FirstFlightBox):
+        def dislikes(self, offset: int, payload: bytes) -> bool:
+            return len(payload) > 1300
+
+    def make_boxes() -> list[Box]:
+        box = BigPackets("reset")
+
+        def block() -> None:
+            simulator.blocked_until_s = simulator.clock_s + 4.0
+
+        box.on_kill = block
+        return [box]
+
+    simulator.make_boxes = make_boxes
+    found = examine(simulator, simulator)
+    assert found.fault_ids == {"F40"}, found.answer

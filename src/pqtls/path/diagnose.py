@@ -154,7 +154,7 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     kinds = {each.kind for each in reading.failures}
     twins = {
         "F01": ("F43",) if any(reading.passed(e) and reading.failed(e) for e in ("E5", "E23")) else (),
-        "F03": ("F05", "F20") if kinds == {"mute"} else ("F20",),
+        "F03": ("F05", "F20") if kinds == {"mute"} else ("F11", "F20"),
         "F06": ("F05",),
         "F13": ("F15", "F19"),
         "F14": ("F15", "F19"),
@@ -177,7 +177,7 @@ def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> 
 
 
 def _without_control(reading: Reading) -> Diagnosis:
-    hypotheses = tuple(each for each in explain(reading) if each.fault == "F14")
+    hypotheses = tuple(each for each in explain(reading) if each.fault in ("F13", "F14"))
     if hypotheses and (reading.passed("E8c") or reading.passed("E8c(536)")) and len(reading.failures) >= _MIN_FAILURES:
         return _fault(hypotheses, reading)
     if all(each.kind == "no-connection" for each in reading.symptoms):
@@ -225,7 +225,9 @@ def _penalty(reading: Reading) -> Diagnosis | None:
         return None
     triggers = tuple(each.fault for each in explain(reading))
     recovered = len(episodes) - reading.is_blocked_at_end
-    if recovered and not triggers:
+    # Chance is no penalty: either a class says what sets it off, or every failure does.
+    set_off = [trigger for trigger, _ in episodes]
+    if recovered and not triggers and any(each not in set_off for each in reading.failures):
         return None
     if not recovered:
         note = "The control never got through again: a block that outlasts this examination, or an outage."

@@ -296,6 +296,8 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     hop = " on the way to the proxy" if is_relayed else ""
     for low, high in pairwise(sizes):
         yield Hypothesis("F13", _forward_hole(low), f"segments of {low} bytes pass, of {high} do not{hop}")
+        both_ways = f"segments of {low} bytes pass, of {high} do not{hop}, and big ones do not come back either"
+        yield Hypothesis("F13", _hole_both_ways(low), both_ways, frozenset(("reverse", "mute")))
     mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
     for low, high in pairwise(mss):
         detail = f"segments of {low} bytes come back, of {high} do not{hop}"
@@ -356,6 +358,19 @@ def _forward_hole(limit_bytes: int) -> Callable[[Symptom], Forecast]:
         starts = [segment.start for segment in sent.segments() if segment.size_bytes > limit_bytes]
         is_beyond = bool(starts) and symptom.acked_bytes is not None and symptom.acked_bytes > starts[0]
         return _fail(frozenset()) if is_beyond else _fail(frozenset(("lost",)))
+
+    return forecast
+
+
+def _hole_both_ways(limit_bytes: int) -> Callable[[Symptom], Forecast]:
+    """A tunnel that is too small for both directions; the answer may or may not have a segment that is too big."""
+    forward = _forward_hole(limit_bytes)
+
+    def forecast(symptom: Symptom) -> Forecast:
+        there = forward(symptom)
+        if not there.may_pass or (_our_mss(symptom) or 0) <= limit_bytes:
+            return there
+        return _either(_UNANSWERED | _LOST if symptom.is_after_retry else _UNANSWERED)
 
     return forecast
 
