@@ -11,6 +11,7 @@ from pqtls.path.diagnose import diagnose
 from pqtls.path.plan import PlanOptions, next_step
 from pqtls.path.rates import wilson
 from pqtls.path.reading import read_attempts
+from pqtls.path.state import find_server_state
 from pqtls.path.target import parse_target
 from pqtls.probe.experiments import EXPERIMENTS
 from pqtls.probe.model import Attempt, CertificateFacts, Ending, Sent, TcpFacts
@@ -75,6 +76,83 @@ def test_another_certificate_is_no_success() -> None:
     attempts.append(attempt("E5", "answered", certificate=renewed))
     kinds = [symptom.kind for symptom in read_attempts(attempts).symptoms]
     assert kinds == ["ok", "other-certificate", "ok"], "a second certificate for the same name is a pool's"
+
+
+def test_a_server_that_fails_on_every_second_hello_is_not_called_one_of_tls12() -> None:
+    """OpenSSL's s_server with -stateless: a cookie's retry, then the end; a hello of TLS 1.2 alone is answered."""
+    again = attempt("E1", "closed", version=None, group=None, was_retried=True)
+    only_tls12 = attempt("E1t(1.2)", "answered", version=0x0303, group=None)
+    found = diagnose([again, again, replace(again, experiment="E23"), only_tls12])
+    assert (found.verdict, found.server_state, found.also_fits) == ("inconclusive", "unknown", ("F27",))
+
+
+def test_a_retry_for_a_cookie_alone_is_no_choice_of_a_group() -> None:
+    both = replace(SENT, groups=(0x11EC, 0x1D), shares=(0x11EC, 0x1D))
+    asked = attempt("E23", "answered", sent=both, group=0x11EC, was_retried=True)
+    assert find_server_state([asked]) == "preferred"
+    assert find_server_state([replace(asked, group=0x11ED, retry_group=0x11ED)]) == "only-by-retry"
+
+
+def test_a_server_that_takes_another_hybrid_is_not_said_to_have_the_usual_one() -> None:
+    """Asked for SecP256r1MLKEM768 in a retry, and taken at once where two hybrid shares came."""
+    asked = attempt("E23", "answered", group=0x11EB, was_retried=True, retry_group=0x11EB)
+    at_once = attempt("E16h", "answered", group=0x11EB, sent=replace(SENT, shares=(0x11EC, 0x11EB)))
+    assert find_server_state([asked, at_once]) == "only-by-retry"
+
+
+@pytest.mark.parametrize(
+    ("taken", "note"),
+    [({"E23", "E15c"}, "ML-DSA"), ({"E23", "E8(1000)"}, "post-quantum only"), ({"E23", "E1t(1.3)"}, "fails too")],
+)
+def test_why_a_server_refuses_the_control(taken: set[str], note: str) -> None:
+    """An ML-DSA certificate alone is no refusal of classical groups; who takes some classical hellos does neither."""
+    attempts = []
+    for name in (
+        "E1",
+        "E1",
+        "E23",
+        "E15c",
+        "E0",
+        "E8c",
+        "E8c(536)",
+        "E8(1000)",
+        "E1t(1.3)",
+        "E23",
+        "E15c",
+        "E23",
+        "E15c",
+    ):
+        ending: Ending = "answered" if name in taken else "silent" if name == "E0" else "alert"
+        attempts.append(attempt(name, ending, group=0x11EC, alert=None if name in taken else 40))
+    found = diagnose(attempts)
+    assert any(note in each for each in found.notes), found.notes
+    assert found.faults == ()
+
+
+def test_a_limit_of_connections_is_no_penalty() -> None:
+    """A connection that was never made failed no handshake."""
+    refused = attempt("E10", "refused", sent=None)
+    control = attempt("E1", "answered")
+    no_control = attempt("E1", "connect-timeout", sent=None)
+    attempts = [
+        control,
+        attempt("E23", "answered"),
+        attempt("E3", "answered"),
+        refused,
+        no_control,
+        no_control,
+        control,
+    ]
+    found = diagnose([*attempts, refused, no_control, no_control, *[control] * 4])
+    assert found.verdict == "healthy"
+    assert any("limit of connections" in each for each in found.notes)
+
+
+def test_a_certificate_for_another_name_is_told() -> None:
+    other = CertificateFacts("aa", "CN=d", "CN=ca", ("default.invalid",), covers_name=False)
+    found = diagnose([attempt(name, "answered", group=0x11EC, certificate=other) for name in ("E1", "E23", "E3")])
+    assert (found.verdict, found.server_state) == ("healthy", "preferred")
+    assert any("default.invalid" in note for note in found.notes)
 
 
 def test_the_plan_starts_with_the_control_and_ends() -> None:

@@ -196,6 +196,9 @@ def _without_control(reading: Reading) -> Diagnosis:
     if any(each.attempt.experiment == "E0" and each.kind == "not-tls" for each in reading.symptoms):
         notes.append("The server speaks first: it may want STARTTLS, or not be TLS at all.")
     fits = ("F39",) if reading.passed("E17") else ("F50",)
+    if all(each.is_after_retry for each in reading.of(CONTROL)):
+        notes.append("The server asks for another hello each time, and fails on that.")
+        fits = ("F27",)
     return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=tuple(notes))
 
 

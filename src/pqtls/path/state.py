@@ -40,7 +40,9 @@ def find_server_state(attempts: Sequence[Attempt]) -> ServerState:
         return "only-by-retry" if any(_was_asked(attempt) for attempt in hybrid) else "unknown"
     if any(attempt.experiment == "E24" and attempt.retry_group == KYBER_DRAFT for attempt in attempts):
         return "draft"
-    if answered and all(attempt.version != TLS13 for attempt in answered):
+    # A hello that offers TLS 1.2 alone proves nothing, and a retry is TLS 1.3's.
+    offered = [attempt for attempt in answered if TLS13 in _versions(attempt)]
+    if offered and not any(attempt.version == TLS13 or attempt.was_retried for attempt in attempts):
         return "tls12"
     return "classical" if any(_declined_hybrid(attempt) for attempt in attempts) else "unknown"
 
