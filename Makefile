@@ -101,6 +101,14 @@ path-proxy: $(VENV)/.dev ## pqtls path behind a proxy against every fault of the
 path-families: $(VENV)/.dev ## as root: a name over IPv6 and IPv4 on real packets, with a hole in one of them
 	$(BIN)/python -m tests.path.family_runs
 
+BOXES := caddy haproxy libnginx-mod-stream nginx sniproxy socat sslh sslsplit stunnel4 trafficserver
+
+.PHONY: test-boxes
+test-boxes: $(VENV)/.dev ## as root, in a throwaway Debian: install routers and inspecting proxies, and let pqtls path name them
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(BOXES)
+	PQTLS_NEED_BOXES=1 $(PYTEST) -v tests/path/test_boxes.py
+
 .PHONY: image
 image: ## build the container image and run it for real, with Docker or, as root, without
 	@$(PYTHON) scripts/build_image.py

@@ -98,6 +98,9 @@ def test_a_server_that_takes_another_hybrid_is_not_said_to_have_the_usual_one() 
     asked = attempt("E23", "answered", group=0x11EB, was_retried=True, retry_group=0x11EB)
     at_once = attempt("E16h", "answered", group=0x11EB, sent=replace(SENT, shares=(0x11EC, 0x11EB)))
     assert find_server_state([asked, at_once]) == "only-by-retry"
+    # Nor is it a pool, since it takes x25519 where its own hybrid is not named.
+    not_named = attempt("E5", "answered", sent=replace(SENT, shares=(0x11EC, 0x1D)))
+    assert find_server_state([asked, at_once, not_named]) == "only-by-retry"
 
 
 @pytest.mark.parametrize(

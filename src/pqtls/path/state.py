@@ -54,7 +54,9 @@ def is_mixed(attempts: Sequence[Attempt]) -> bool:
         attempts: What was done.
     """
     answered = _answered(attempts)
-    groups = {_is_hybrid(attempt.group) for attempt in answered if _offers_both(attempt)}
+    # Another hybrid, which only some hellos name, is another offer.
+    chosen = {attempt.group for attempt in answered if _offers_both(attempt)}
+    groups = {group == HYBRID for group in chosen if group == HYBRID or not _is_hybrid(group)}
     both = [attempt for attempt in answered if set(_versions(attempt)) >= {TLS12, TLS13}]
     return len(groups) > 1 or len({attempt.version for attempt in both}) > 1
 
