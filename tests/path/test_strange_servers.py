@@ -104,3 +104,21 @@ def test_a_router_that_waits_for_the_first_record_only(hybrid_port: int) -> None
     with real.Proxy(hybrid_port, judge) as proxy:
         found = look(proxy.port, is_full=True)
     assert found.fault_ids == {"F07"}, found.answer
+
+
+def test_a_server_of_little_patience_is_not_told_from_one_that_reads_once(hybrid_port: int) -> None:
+    """It would have taken the rest within 0.15 s; the pause of our experiments is longer."""
+
+    def judge(connection: socket.socket) -> bytes | None:
+        connection.settimeout(0.15)
+        try:
+            data = real.read_whole(connection)
+        except TimeoutError:
+            return None
+        connection.settimeout(15)
+        return data
+
+    with real.Proxy(hybrid_port, judge) as proxy:
+        found = look(proxy.port)
+    assert found.fault_ids == {"F01", "F04"}, found.answer
+    assert "F05" in found.also_fits

@@ -152,8 +152,12 @@ def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
 def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     """Return classes that no experiment from this end tells from one, as far as what was seen allows them."""
     kinds = {each.kind for each in reading.failures}
+    # Where all that failed was paused, a short patience looks like a single read.
+    is_timer = all(each.attempt.sent is not None and each.attempt.sent.pause_s > 0 for each in reading.failures)
+    patience = ("F05",) if is_timer else ()
     twins = {
-        "F01": ("F43",) if any(reading.passed(e) and reading.failed(e) for e in ("E5", "E23")) else (),
+        "F01": ("F43",) if any(reading.passed(e) and reading.failed(e) for e in ("E5", "E23")) else patience,
+        "F04": patience,
         "F03": ("F05", "F20") if kinds == {"mute"} else ("F11", "F20"),
         "F06": ("F05",),
         "F13": ("F15", "F19"),
