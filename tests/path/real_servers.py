@@ -104,13 +104,11 @@ class Proxy:
     """Takes connections on loopback, lets `judge` read the first bytes, and passes them on if it returns them.
 
     Args:
-        upstream_port: Where good connections go on to; or what chooses that by what the judge returned.
+        upstream_port: Where good connections go on to.
         judge: Reads from the client; returns what to pass on, or None once it has refused.
     """
 
-    def __init__(
-        self, upstream_port: int | Callable[[bytes], int], judge: Callable[[socket.socket], bytes | None]
-    ) -> None:
+    def __init__(self, upstream_port: int, judge: Callable[[socket.socket], bytes | None]) -> None:
         self._upstream_port = upstream_port
         self._judge = judge
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -134,6 +132,11 @@ class Proxy:
                 return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
+    def _choose_upstream(self, data: bytes) -> int:
+        """Return the port to go on to, by the first bytes; the same for all of them here."""
+        del data
+        return self._upstream_port
+
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             connection.settimeout(15)
@@ -141,8 +144,7 @@ class Proxy:
             data = self._judge(connection)
             if data is None:
                 return
-            port = self._upstream_port if isinstance(self._upstream_port, int) else self._upstream_port(data)
-            with socket.create_connection(("127.0.0.1", port), 10) as upstream:
+            with socket.create_connection(("127.0.0.1", self._choose_upstream(data)), 10) as upstream:
                 upstream.sendall(data)
                 back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
                 back.start()

@@ -79,11 +79,12 @@ def test_a_router_that_looks_for_the_name_in_the_first_record(
     """HAProxy's req.ssl_sni: a hello whose name is in the second record goes to the default server."""
     other = real.write_certificate(tmp_path, "default.invalid")
 
-    def route(data: bytes) -> int:
-        first_record = data[: 5 + int.from_bytes(data[3:5], "big")]
-        return hybrid_port if real.NAME.encode() in first_record else default_port
+    class Router(real.Proxy):
+        def _choose_upstream(self, data: bytes) -> int:
+            first_record = data[: 5 + int.from_bytes(data[3:5], "big")]
+            return hybrid_port if real.NAME.encode() in first_record else default_port
 
-    with real.run_server(other, hybrid_environment) as default_port, real.Proxy(route, real.read_whole) as proxy:
+    with real.run_server(other, hybrid_environment) as default_port, Router(hybrid_port, real.read_whole) as proxy:
         found = look(proxy.port, is_full=True)
     assert found.fault_ids == {"F07"}, found.answer
     assert "first record" in found.answer
