@@ -68,6 +68,14 @@ def test_a_downgrade_sentinel_is_told() -> None:
     assert (found.verdict, found.also_fits) == ("inconclusive", ("F36",))
 
 
+def test_a_downgrade_of_some_hellos_only_is_no_pool_of_servers() -> None:
+    """A box that takes TLS 1.3 out where the extension looks as it expects: the newest hello does not."""
+    tampered = attempt("E1", "answered", version=0x0303, group=None, has_downgrade_sentinel=True)
+    untouched = attempt("E23", "answered", group=0x11EC)
+    found = diagnose([tampered, untouched, replace(tampered, experiment="E3")])
+    assert (found.verdict, found.also_fits) == ("inconclusive", ("F36",))
+
+
 def test_another_certificate_is_no_success() -> None:
     right = CertificateFacts("aa", "CN=a", "CN=ca", ("a",), covers_name=True)
     wrong = replace(right, leaf_sha256="bb", covers_name=False)

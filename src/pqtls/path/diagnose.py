@@ -257,12 +257,12 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     if not any(attempt.sent is not None and HYBRID in attempt.sent.groups for attempt in attempts):
         note = "No post-quantum hello could be sent, so nothing is known of how it fares."
         return Diagnosis("inconclusive", "unknown", notes=(note,))
-    if is_mixed(attempts):
-        note = "The same offer was answered in different ways: several servers stand behind this address."
-        return Diagnosis("healthy", "unknown", also_fits=("F43",), notes=(note,))
     if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
         note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
+    if is_mixed(attempts):
+        note = "The same offer was answered in different ways: several servers stand behind this address."
+        return Diagnosis("healthy", "unknown", also_fits=("F43",), notes=(note,))
     if made_up is not None and _is_made_to_order(attempts) and state in ("classical", "tls12", "draft"):
         detail = f"issued by {made_up.issuer} for a name made up a moment before"
         return Diagnosis("fault", "unknown", (NamedFault("F35", 0.95, detail),), where=CATALOGUE["F35"].where)

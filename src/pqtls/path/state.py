@@ -57,7 +57,9 @@ def is_mixed(attempts: Sequence[Attempt]) -> bool:
     # Another hybrid, which only some hellos name, is another offer.
     chosen = {attempt.group for attempt in answered if _offers_both(attempt)}
     groups = {group == HYBRID for group in chosen if group == HYBRID or not _is_hybrid(group)}
-    both = [attempt for attempt in answered if set(_versions(attempt)) >= {TLS12, TLS13}]
+    # A server that says it could do more was tampered with, and is the same one.
+    versions = {TLS12, TLS13}
+    both = [a for a in answered if set(_versions(a)) >= versions and not a.has_downgrade_sentinel]
     return len(groups) > 1 or len({attempt.version for attempt in both}) > 1
 
 
