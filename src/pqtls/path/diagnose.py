@@ -234,7 +234,8 @@ def _penalty(reading: Reading) -> Diagnosis | None:
     recovered = len(episodes) - reading.is_blocked_at_end
     # Chance is no penalty: either a class says what sets it off, or every failure does.
     set_off = [trigger for trigger, _ in episodes]
-    if recovered and not triggers and any(each not in set_off for each in reading.failures):
+    is_each_followed = bool(reading.failures) and all(each in set_off for each in reading.failures)
+    if recovered and not triggers and not is_each_followed:
         return None
     if not recovered:
         note = "The control never got through again: a block that outlasts this examination, or an outage."

@@ -95,8 +95,12 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
         if len(reading.of(trigger.attempt.experiment)) < _MAX_REPEATS:
             return Step(trigger.attempt.experiment, _AFTER_FAILURE_S)
     for experiment in FAST:
-        if not reading.of(experiment):
+        tried = reading.of(experiment)
+        if not tried:
             return Step(experiment)
+        # A request for a connection can get lost like anything else.
+        if len(tried) < _MAX_REPEATS and not any(each.attempt.is_connected for each in tried):
+            return Step(experiment, _AFTER_FAILURE_S)
     is_clean = not reading.failures and all(each.is_ok for each in reading.symptoms if each.attempt.experiment in FAST)
     done = {attempt.experiment for attempt in attempts}
     experiments = _state_experiments(attempts) if is_clean and not options.is_full else _full_set(reading, attempts)
