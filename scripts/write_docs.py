@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,24 @@ import click
 from pqtls.cli import app
 from pqtls.faults.catalogue import CATALOGUE, UNTOLD, fault_name
 from pqtls.faults.model import Fault
+from pqtls.path.sharpening import HAS_PLACE
+from pqtls.path.words import say_where
+from pqtls.probe.experiments import EXPERIMENTS
 from pqtls.wire.groups import GROUPS
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "pqtls"
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NOTE = "<!-- Written by `make docs` from the code; change that instead. -->\n\n"
+EXPERIMENT = re.compile(r"E\d+[a-z]*(?:\(\w+\))?")
+# Those that take a number, or are others done again.
+FAMILIES = {
+    "E8": "hybrid, with TCP segments of a chosen size",
+    "E18": "classical, padded to sizes that halve what is left, until one byte decides",
+    "E19": "classical, cut before the name, with pauses between none and 0.3 s",
+    "E20": "what failed and the control in turn, so that no order of servers falls in with it",
+    "E21": "a flight of one segment whose packets may cross so many routers, and the control's",
+    "E22": "the control again after a failure, until it gets through",
+}
 KINDS = {
     "hybrid": "ML-KEM and a classical curve, registered with IANA. Counts as post-quantum.",
     "pure": "ML-KEM alone, registered with IANA. Counts as post-quantum.",
@@ -99,7 +113,10 @@ def render_fault(fault: Fault) -> str:
         fault: The entry.
     """
     parts = [NOTE, f"# {fault.id} {fault.name}\n\nOn this path {fault.sentence}.\n\n{fault.what}\n"]
-    parts.append(f"\n## How it is told\n\n{fault.signs}\n\nMost likely whose: {fault.where.replace('-', ' ')}.\n")
+    parts.append(f"\n## How it is told\n\n{fault.signs}\n\nMost likely it is {say_where(fault.where)}.")
+    if fault.id in HAS_PLACE:
+        parts.append(" Where routers tell, and connections are left for it, the hop is named (E21).")
+    parts.append("\n")
     if fault.confused_with:
         others = ", ".join(f"{each} {fault_name(each)}" for each in fault.confused_with)
         parts.append(f"\nEasily confused with: {others}.\n")
@@ -107,6 +124,12 @@ def render_fault(fault: Fault) -> str:
         parts.append(f"\nCloudflare Radar calls it `{fault.radar}`.\n")
     if fault.measured:
         parts.append(f"\nMeasured: {fault.measured}\n")
+    text = " ".join((fault.signs, *(proof for remedy in fault.remedies for proof in remedy.proved_by)))
+    named = dict.fromkeys(EXPERIMENT.findall(text))
+    known = [name for name in named if name in EXPERIMENTS or name in FAMILIES]
+    if known:
+        parts.append("\n| experiment | what is sent |\n|---|---|\n")
+        parts += [f"| {name} | {FAMILIES.get(name) or EXPERIMENTS[name].title} |\n" for name in known]
     if fault.victims:
         parts.append("\n## Who was hit\n\n| who | source |\n|---|---|\n")
         parts += [f"| {victim.what} | {victim.source} |\n" for victim in fault.victims]
@@ -115,6 +138,11 @@ def render_fault(fault: Fault) -> str:
         for remedy in fault.remedies:
             proof = f" Proved on a path by {' or '.join(remedy.proved_by)}." if remedy.proved_by else ""
             parts.append(f"- {remedy.what}{proof}\n")
+    parts.append(
+        f"\n## To meet it\n\n    pqtls lab run {fault.id} -- curl https://server.example/\n"
+        f"    pqtls lab run {fault.id} -- pqtls path server.example\n\n"
+        "puts any program behind it, on a network made for the occasion ([lab.md](../lab.md)).\n"
+    )
     return "".join(parts)
 
 

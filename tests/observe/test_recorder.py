@@ -200,6 +200,13 @@ class TestLeavesTheProgramAlone:
         assert recording.processes[0].openssl == ""
         assert recording.blind_spots == ()
 
+    def test_a_fifo_that_it_tries_to_start_is_not_waited_for(self, server: dict[str, str], tmp_path: Path) -> None:
+        """It fails as before: to tell a shell from other programs, the recorder reads the start of the file."""
+        os.mkfifo(tmp_path / "program")
+        script = f"import subprocess\ntry: subprocess.run([{str(tmp_path / 'program')!r}])\n"
+        _, output = run(script + "except PermissionError: print('refused')", server)
+        assert output == "refused\n"
+
     def test_a_folder_that_vanishes_harms_nothing(self, server: dict[str, str]) -> None:
         script = "import os, shutil\nshutil.rmtree(os.environ['PQTLS_RECORD'])\n" + CLIENT + "print(connect().decode())"
         with RecorderFolder() as recorder:

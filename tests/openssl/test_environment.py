@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,19 @@ def test_only_a_manifest_makes_a_graft(graft: Graft, tmp_path: Path) -> None:
     for text in ("{", "[]", '{"schema": "other"}', "\udcff"):
         (tmp_path / "manifest.json").write_text(text, errors="surrogateescape")
         assert not is_graft_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "nested", "large", "folder"])
+def test_any_folder_of_the_users_is_looked_into_without_harm(tmp_path: Path, kind: str) -> None:
+    """LD_LIBRARY_PATH and PATH name folders that others may have filled: none is waited for, none read to its end."""
+    path = tmp_path / "manifest.json"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("[" * 60_000 if kind == "nested" else '{"schema": "' + "x" * 100_000)
+    given = {"LD_LIBRARY_PATH": str(tmp_path), "PATH": str(tmp_path)}
+    assert strip_graft(given) == given

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,7 +182,10 @@ def test_includes_are_followed(tmp_path: Path) -> None:
 def test_what_cannot_be_followed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop").write_text(f".include {tmp_path}/loop\n")
     (tmp_path / "variable").write_text("x = y\nopenssl_conf = $x\n")
-    for name in ("loop", "variable", "absent"):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "fifo.cnf")
+    (tmp_path / "includes-a-fifo").write_text(f".include {tmp_path}/folder\n")
+    for name in ("loop", "variable", "absent", "includes-a-fifo"):
         with pytest.raises(UsageError):
             find_settings_chain(tmp_path / name)
 

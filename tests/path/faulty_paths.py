@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pqtls.path.plan import PlanOptions
 from tests.path.servers_model import (
     ALL_HYBRIDS,
     FFDHE4096,
@@ -29,7 +30,7 @@ from tests.path.servers_model import (
     WholeRecordBox,
     is_grease,
 )
-from tests.path.simulator import Simulator
+from tests.path.simulator import ADVMSS_IPV6, Simulator
 from tests.path.wire_model import Box, Link
 
 if TYPE_CHECKING:
@@ -51,8 +52,13 @@ class Case:
         also: Ids that must be among those that fit as well.
         triggered_by: The same of what sets a penalty off.
         is_full: The fault shows only in the whole set.
+        repeats: What --repeat is given.
         state: Server state that must come out, "" for any.
         costs: Costs that must come out.
+        size_bytes: The size up to which it passes, None where it is not about size.
+        is_by_pause: Whether a pause decides, None where that is not looked for.
+        has_place: It is done where the link says that boxes are; else at the server.
+        block_s: How long a penalty lasts, 0 for none.
     """
 
     simulator: Simulator
@@ -60,14 +66,26 @@ class Case:
     also: frozenset[str] = frozenset()
     triggered_by: frozenset[str] = frozenset()
     is_full: bool = False
+    repeats: int = 0
     state: str = ""
     costs: frozenset[str] = field(default_factory=frozenset)
+    size_bytes: int | None = None
+    is_by_pause: bool | None = None
+    has_place: bool = False
+    block_s: float = 0.0
+
+    @property
+    def options(self) -> PlanOptions:
+        """How it is examined."""
+        return PlanOptions(is_full=self.is_full, repeats=self.repeats, can_limit_hops=True)
 
 
 def draw_link(rng: random.Random, **changes: object) -> Link:
-    """An ordinary path: 2 to 80 ms, a little jitter; no loss, so that what is lost has one cause."""
+    """An ordinary path: 2 to 80 ms, a little jitter; no loss, so that what is lost has one cause. Some routers."""
     rtt_s = rng.uniform(0.002, 0.08)
-    link = Link(rtt_s=rtt_s, jitter_s=rng.uniform(0, 0.1) * rtt_s)
+    hops = rng.randint(1, 20)
+    deaf = tuple(hop for hop in range(1, hops) if rng.random() < 0.15)
+    link = Link(rtt_s, jitter_s=rng.uniform(0, 0.1) * rtt_s, hops=hops, box_after=rng.randint(0, hops - 1), deaf=deaf)
     return replace(link, **changes)  # type: ignore[arg-type]
 
 
@@ -102,6 +120,7 @@ def _case(
     is_full: bool = False,
     state: str = "",
     costs: set[str] | None = None,
+    **truth: Any,
 ) -> Case:
     server = tls or draw_tls(rng)
 
@@ -112,8 +131,12 @@ def _case(
         return made
 
     simulator = Simulator(rng, link or draw_link(rng), make_app, boxes)
+    limits = (simulator.link.forward_hole_bytes, simulator.link.reverse_hole_bytes, simulator.link.honest_bytes)
+    # What is above IPv6's full segment shows with IPv4 only.
+    simulator.is_ipv6 = rng.random() < 0.3 and all(limit is None or limit < ADVMSS_IPV6 for limit in limits)
+    simulator.is_kernel_new = rng.random() < 0.5
     case = Case(simulator, frozenset(expected), frozenset(also or ()), state=state, costs=frozenset(costs or ()))
-    return replace(case, is_full=is_full)
+    return replace(case, is_full=is_full, **truth)
 
 
 def _clamp(rng: random.Random, low: int = 600) -> int | None:
@@ -129,7 +152,7 @@ def read_once(rng: random.Random) -> Case:
         made.reading, made.reaction, made.wake_s = "once", reaction, wake_s
 
     expected = {"F01"} if reaction.startswith("alert") else {"F01", "F04"}
-    return _case(rng, expected, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)))
+    return _case(rng, expected, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_by_pause=True)
 
 
 def impatient_router(rng: random.Random) -> Case:
@@ -139,7 +162,7 @@ def impatient_router(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.reading, made.reaction, made.wake_s = "once", reaction, 0.0
 
-    return _case(rng, {"F01", "F04"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)))
+    return _case(rng, {"F01", "F04"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_by_pause=True)
 
 
 def default_server(rng: random.Random) -> Case:
@@ -153,14 +176,16 @@ def default_server(rng: random.Random) -> Case:
 
 
 def peek_buffer(rng: random.Random) -> Case:
-    """F03: a buffer smaller than the hybrid hello."""
-    size = rng.choice((1024, 1500, rng.randint(560, 1690)))
+    """F03: a buffer smaller than the hybrid hello, or one that only the biggest hello of --full does not fit."""
+    is_full = rng.random() < 0.2
+    size = rng.choice((2048, 4096, 5000)) if is_full else rng.choice((1024, 1500, rng.randint(560, 1690)))
     reaction = rng.choice(("close", "reset", "mute", "alert:40"))
 
     def app(made: TlsApp) -> None:
         made.reading, made.peek_bytes, made.reaction = "peek", size, reaction
 
-    return _case(rng, {"F03"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), also={"F20"})
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    return _case(rng, {"F03"}, app=app, link=link, also={"F20"}, is_full=is_full, size_bytes=size)
 
 
 def zero_window(rng: random.Random) -> Case:
@@ -187,19 +212,21 @@ def whole_record(rng: random.Random) -> Case:
     """F08: the first segment must hold the whole first record."""
     kill = rng.choice(("reset", "drop", "close"))
     link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F08"}, link=link, boxes=lambda: [WholeRecordBox(kill)])
+    return _case(rng, {"F08"}, link=link, boxes=lambda: [WholeRecordBox(kill)], is_by_pause=False, has_place=True)
 
 
 def name_in_first(rng: random.Random) -> Case:
     """F09: the first segment must hold the name."""
     kill = rng.choice(("reset", "drop"))
     link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)])
+    return _case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)], has_place=True)
 
 
 def forward_hole(rng: random.Random) -> Case:
     """F13: from just above what 536-byte segments need to just below a full one."""
-    return _case(rng, {"F13"}, link=draw_link(rng, forward_hole_bytes=rng.randint(530, 1447)), also={"F15", "F19"})
+    hole = rng.randint(530, 1447)
+    link = draw_link(rng, forward_hole_bytes=hole)
+    return _case(rng, {"F13"}, link=link, also={"F15", "F19"}, size_bytes=hole, has_place=True)
 
 
 def hole_both_ways(rng: random.Random) -> Case:
@@ -249,7 +276,7 @@ def blocked_number(rng: random.Random) -> Case:
 
     # A server that has the halves in the wrong order refuses the share with illegal_parameter too.
     expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
-    return _case(rng, expected, boxes=lambda: [ContentBox(kill, dislikes)])
+    return _case(rng, expected, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
 
 
 def ml_dsa(rng: random.Random) -> Case:
@@ -262,7 +289,7 @@ def ml_dsa(rng: random.Random) -> Case:
         codes = {int.from_bytes(data[index : index + 2], "big") for index in range(2, len(data), 2)}
         return bool(codes & ML_DSA)
 
-    return _case(rng, {"F24"}, boxes=lambda: [ContentBox(kill, dislikes)])
+    return _case(rng, {"F24"}, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
 
 
 def grease(rng: random.Random) -> Case:
@@ -336,7 +363,42 @@ def penalty(rng: random.Random) -> Case:
 
     simulator.make_boxes = make_boxes
     simulator.block_kind = block_kind
-    return replace(case, triggered_by=frozenset((inner,)))
+    return replace(case, triggered_by=frozenset((inner,)), block_s=block_s)
+
+
+def mixed_pool(rng: random.Random) -> Case:
+    """F43: one of some servers is odd; they take turns, in one order or in another each round. --repeat counts."""
+    servers = rng.randint(2, 4)
+    by_turns = rng.random() < 0.5
+    kind = rng.choice(("number", "once", "schemes", "big"))
+    refusal = rng.choice(("alert:40", "reset", "close"))
+    looks: dict[str, Callable[[ClientHello], bool]] = {
+        "number": lambda hello: HYBRID in hello.supported_groups,
+        "schemes": lambda hello: bool(set(hello.signature_algorithms) & ML_DSA),
+    }
+    groups = (HYBRID, X25519, P256)
+    odd = draw_tls(rng, groups=groups, refuses=looks.get(kind), refusal=refusal)
+    even = draw_tls(rng, groups=groups)
+    case = _case(rng, {"F43"})
+    simulator = case.simulator
+    turns = rng.sample(range(servers), servers)
+    turn, number = 0, 0
+
+    def connect() -> None:
+        nonlocal turn, number
+        if number % servers == 0 and not by_turns:
+            rng.shuffle(turns)
+        turn = turns[number % servers]
+        number += 1
+
+    def make_app() -> TlsApp:
+        made = TlsApp(odd if turn == 0 else even, rng)
+        if turn == 0 and kind in ("once", "big"):
+            made.reading, made.reaction, made.peek_bytes = ("once" if kind == "once" else "peek"), refusal, 1024
+        return made
+
+    simulator.on_connect, simulator.make_app = connect, make_app
+    return replace(case, repeats=12)
 
 
 FAULTS: dict[str, Callable[[random.Random], Case]] = {
@@ -360,6 +422,7 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F31": wrong_order,
     "F35": inspected,
     "F40": penalty,
+    "F43": mixed_pool,
 }
 
 

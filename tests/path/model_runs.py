@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 from pqtls.path.examine import examine
-from pqtls.path.plan import PlanOptions
 from tests.path.faulty_paths import FAULTS, HEALTHY
 
 if TYPE_CHECKING:
     from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.findings import Findings
     from tests.path.faulty_paths import Case
 
 
@@ -20,7 +20,7 @@ def run_case(name: str, seed: int) -> tuple[Case, Diagnosis, str]:
     """Return the case, its diagnosis, and what is wrong with it ("" if nothing)."""
     rng = random.Random(f"{name} {seed}")  # noqa: S311 - a model, seeded
     case = (FAULTS | HEALTHY)[name](rng)
-    found = examine(case.simulator, case.simulator, PlanOptions(is_full=case.is_full))
+    found = examine(case.simulator, case.simulator, case.options)
     return case, found, check(case, found)
 
 
@@ -36,7 +36,31 @@ def check(case: Case, found: Diagnosis) -> str:
     if case.state and found.server_state != case.state:
         return f"server state {found.server_state} in place of {case.state}"
     costs = {cost.id for cost in found.costs}
-    return "" if case.costs <= costs else f"costs {sorted(costs)} without {sorted(case.costs - costs)}"
+    if not case.costs <= costs:
+        return f"costs {sorted(costs)} without {sorted(case.costs - costs)}"
+    return check_findings(case, found.findings)
+
+
+def check_findings(case: Case, findings: Findings) -> str:
+    """Return which finding contradicts what was drawn."""
+    size, gap, hops, block = findings.size, findings.gap, findings.hops, findings.block
+    if case.size_bytes is not None and not (size and size.passed_bytes <= case.size_bytes < size.failed_bytes):
+        return f"{size} in place of {case.size_bytes} bytes"
+    if case.is_by_pause is not None:
+        # What failed without a pause each time does not tell; and that needs three times.
+        seen = {case.is_by_pause} if gap is None or not gap.unpaused.is_always else {False, None}
+        if gap is None or gap.depends not in seen:
+            return f"{gap}, and it is by the pause: {case.is_by_pause}"
+    link = case.simulator.link
+    place = link.box_after + 1 if case.has_place else link.hops
+    if hops is not None and not hops.after < place <= hops.at:
+        return f"{hops} in place of hop {place}"
+    before = None if hops is None else hops.is_before_server
+    if (before and place >= link.hops) or (before is False and place < link.hops):
+        return f"{hops} with the server at hop {link.hops}"
+    if case.block_s and not (block and block.at_least_s <= case.block_s <= (block.at_most_s or 0.0) + 1e-9):
+        return f"{block} in place of {case.block_s:.1f} s"
+    return ""
 
 
 def main() -> int:

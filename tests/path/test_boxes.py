@@ -20,7 +20,8 @@ import pytest
 import trustme
 
 from tests.path import real_servers as real
-from tests.path.test_real import look, wait_for
+from tests.path.test_peers import wait_for
+from tests.path.test_real import look
 
 NEED_ALL = os.environ.get("PQTLS_NEED_BOXES") == "1"
 NOBODY = 65_534

@@ -52,7 +52,7 @@ def test_every_class_of_the_catalogue_is_simulated() -> None:
 def test_limits_are_kept() -> None:
     for name in FAULTS:
         case, found, _ = run_case(name, 99)
-        if not case.is_full:
+        if not case.is_full and not case.repeats:
             assert len(found.attempts) <= 40
             assert found.attempts[-1].started_s <= 60
 

@@ -20,7 +20,7 @@ from pqtls.probe.http_proxy import Proxy
 from tests.path import before_tls as before
 from tests.path import real_servers as real
 from tests.path.reaching import HOST, look
-from tests.path.test_real import wait_for
+from tests.path.test_peers import wait_for
 
 NEEDS_ALL = bool(os.environ.get("PQTLS_NEED_SERVERS"))
 

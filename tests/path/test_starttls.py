@@ -171,6 +171,9 @@ class FakeConnection:
     def tcp_facts(self) -> None:
         pass
 
+    def limit_hops(self, hops: int | None) -> None:
+        pass
+
     def close(self, linger_s: float) -> None:
         pass
 

@@ -30,7 +30,7 @@ def chance_for_all(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
     def boxes() -> list[Box]:
         return [ContentBox(kill, lambda _: True)] if rng.random() < rate else []
 
-    return _simulator(rng, lambda: TlsApp(tls, rng), boxes), frozenset()
+    return _simulator(rng, lambda: TlsApp(tls, rng), boxes), frozenset(("F43",))
 
 
 def chance_for_hybrid(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
@@ -43,7 +43,7 @@ def chance_for_hybrid(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
     def boxes() -> list[Box]:
         return [ContentBox(kill, dislikes)] if rng.random() < rate else []
 
-    return _simulator(rng, lambda: TlsApp(tls, rng), boxes), frozenset(("F23",))
+    return _simulator(rng, lambda: TlsApp(tls, rng), boxes), frozenset(("F23", "F43"))
 
 
 def dead_backend(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
@@ -51,7 +51,9 @@ def dead_backend(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
     good, bad = draw_tls(rng), draw_tls(rng, refuses=lambda _: True, refusal=rng.choice(("alert:40", "reset", "close")))
     pool = [good] * rng.randint(1, 3) + [bad]
     turn, is_in_turn = itertools.cycle(pool), rng.random() < 0.5
-    return _simulator(rng, lambda: TlsApp(next(turn) if is_in_turn else rng.choice(pool), rng), list), frozenset()
+    return _simulator(rng, lambda: TlsApp(next(turn) if is_in_turn else rng.choice(pool), rng), list), frozenset(
+        ("F43",)
+    )
 
 
 def faulty_backend(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
@@ -72,7 +74,7 @@ def faulty_backend(rng: random.Random) -> tuple[Simulator, frozenset[str]]:
             app.reading, app.reaction = "once", "alert:50"
         return app
 
-    return _simulator(rng, make_app, list), frozenset((expected,))
+    return _simulator(rng, make_app, list), frozenset((expected, "F43"))
 
 
 def mixed_pool(rng: random.Random) -> tuple[Simulator, frozenset[str]]:

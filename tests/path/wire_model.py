@@ -32,6 +32,9 @@ class Link:
     honest_bytes: int | None = None  # largest payload, told by ICMP
     forward_hole_bytes: int | None = None  # largest payload, told by nobody
     reverse_hole_bytes: int | None = None
+    hops: int = 1  # of the server; below it there are routers
+    box_after: int = 0  # routers before the boxes and the holes
+    deaf: tuple[int, ...] = ()  # routers that tell nobody of spent hops
 
 
 class Box:
@@ -76,6 +79,7 @@ class Wire:
     boxes: list[Box]
     app: App
     client_mss: int  # payload that the client announces and sends at most
+    hops: int | None = None  # that the client's packets have
     now: float = 0.0
     client_bytes: bytearray = field(default_factory=bytearray)
     server_bytes: int = 0  # client bytes in order at the server
@@ -182,6 +186,10 @@ class Wire:
     def _at_boxes(self, start: int, payload: bytes) -> None:
         if self.is_dead:
             return
+        link = self.link
+        if self.hops is not None and self.hops <= link.box_after:
+            self._expire(self.hops)
+            return
         hole = self.link.forward_hole_bytes
         if hole is not None and len(payload) > hole:
             return
@@ -192,7 +200,15 @@ class Wire:
             if verdict != "pass":
                 self._kill(verdict)
                 return
-        self._at_server(start, payload)
+        if self.hops is not None and self.hops < link.hops:
+            self._expire(self.hops)
+        else:
+            self._at_server(start, payload)
+
+    def _expire(self, at: int) -> None:
+        """A router throws a packet away and says so, if it is not deaf."""
+        if at not in self.link.deaf:
+            self.at(self.link.rtt_s * at / self.link.hops / 2, lambda: self.on_end("expired"))
 
     def _kill(self, verdict: str) -> None:
         """A box or a server ends the connection: an alert or a FIN and a RST towards the client, nothing after it."""

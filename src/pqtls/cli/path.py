@@ -40,7 +40,7 @@ _POST_QUANTUM = ("preferred", "supported", "only-by-retry")
     type=click.IntRange(0, 1000),
     default=0,
     metavar="N",
-    help="Then repeat the hybrid and the control N times in turn, to count what comes and goes.",
+    help="Then repeat the hybrid, a cut hello and the control N times in turn, to count what comes and goes.",
 )
 @click.option("--require-pq", is_flag=True, help="A healthy path to a server without post-quantum is a finding too.")
 @click.option("-4", "family", flag_value=int(socket.AF_INET), type=int, help="IPv4 addresses only.")
@@ -75,7 +75,6 @@ def path(
     Exits 0 if the path is healthy, also to a server that is not post-quantum; 1 on a fault; 3 if it cannot be told.
     """
     from pqtls.cli.signals import end_like_interrupted
-    from pqtls.path.examine import FULL_LIMITS, Limits
     from pqtls.path.plan import PlanOptions
     from pqtls.path.survey import examine_target
     from pqtls.path.target import check_able
@@ -87,12 +86,10 @@ def path(
             "--peer goes with one target, and TLS from the start.", "Name the host where `pqtls serve` runs."
         )
     peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
-    base = FULL_LIMITS if is_full else Limits()
-    limits = Limits(base.connections + 4 * repeats, base.seconds + 10.0 * repeats)
     options = PlanOptions(is_full=is_full, repeats=repeats)
 
     def examine(target: Target, report: Callable[[Attempt], None]) -> tuple[Examined, ...]:
-        return examine_target(target, options, limits, family or socket.AF_UNSPEC, report, reach)
+        return examine_target(target, options, None, family or socket.AF_UNSPEC, report, reach)
 
     with contextlib.ExitStack() as stack:
         output = _Output(stack.enter_context(_open(json_path)), peer, to_stderr=json_path == "-")

@@ -30,7 +30,6 @@ UNTOLD: dict[str, str] = {
     "F37": "hello-rewriter",
     "F39": "name-policy-block",
     "F42": "explicit-proxy",
-    "F43": "mixed-pool",
     "F50": "outside-tls",
 }
 

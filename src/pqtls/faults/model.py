@@ -25,10 +25,12 @@ class Victim:
     Attributes:
         what: Product or user, and what happened.
         source: Where that is written: an issue, an advisory, a page.
+        limit_bytes: The size up to which it takes a hello, None where it is not about a size.
     """
 
     what: str
     source: str
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,14 @@ class Remedy:
         what: As an instruction.
         proved_by: Experiments each of which does just this; one that got through proves it here. Empty for what
             no experiment can show, such as an update.
+        is_post_quantum: It is about staying so: what came out classical proves nothing.
+        is_one_segment: It is about one segment: what left in several and got through proves nothing.
     """
 
     what: str
     proved_by: tuple[str, ...] = ()
+    is_one_segment: bool = False
+    is_post_quantum: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pqtls.faults.model import Fault, Remedy, Victim
-from pqtls.faults.receivers import CLASSICAL
+from pqtls.faults.receivers import CLASSICAL, OTHER_HYBRID
 
 NEGOTIATION = (
     Fault(
@@ -42,6 +42,7 @@ NEGOTIATION = (
         ),
         remedies=(
             Remedy("Update the firewall (on FortiGate use proxy mode, or a newer IPS engine) or lift the policy."),
+            OTHER_HYBRID,
             CLASSICAL,
         ),
         confused_with=("F22", "F31"),
@@ -53,7 +54,9 @@ NEGOTIATION = (
         sentence="ML-DSA among the signature algorithms makes the handshake fail",
         what="New clients announce ML-DSA in signature_algorithms or signature_algorithms_cert. An intrusion signature "
         "or a strict parser kills the connection for it. The hello is 12 bytes longer; size is not the cause.",
-        signs="A small classical hello with ML-DSA fails (E15, E15c); the hybrid without it passes (E5).",
+        signs="A small classical hello with ML-DSA fails, in signature_algorithms (E15) or only in "
+        "signature_algorithms_cert (E15c); the hybrid without it passes (E5). The same client works with an older TLS "
+        "library, and curl with another.",
         where="middlebox",
         victims=(
             Victim("Palo Alto IPS signature 58033 (for CVE-2020-1967), met by Go 1.27", "golang/go#79626"),
@@ -61,8 +64,15 @@ NEGOTIATION = (
             Victim("Go programs behind them", "grafana/mcp-grafana#1193, pgsty/silo#154"),
         ),
         remedies=(
-            Remedy("Have the signature updated, or an exception made for it."),
-            Remedy("Until then, leave ML-DSA out of the signature algorithms.", ("E5",)),
+            Remedy(
+                "Update the inspector's signatures, or make an exception for the one that its log names (on PAN-OS "
+                "threat ID 58033 in the vulnerability protection profile)."
+            ),
+            Remedy(
+                "Until then, leave ML-DSA out of the client's signature algorithms (`SignatureAlgorithms` in "
+                "openssl.cnf); key exchange stays post-quantum.",
+                ("E5",),
+            ),
         ),
         confused_with=(),
     ),
@@ -72,11 +82,10 @@ NEGOTIATION = (
         kind="fault",
         sentence="GREASE values, as every browser sends them, make the handshake fail",
         what="Browsers add meaningless values (RFC 8701) so that receivers learn to ignore what they do not know. "
-        "This one does not.",
+        "This one does not. testssl.sh and TLS-Scanner look for it too; no public report names a product of today.",
         signs="A small classical hello with GREASE fails (E13), field by field to see which. The hybrid without "
         "GREASE passes (E5).",
         where="server-or-box-before-it",
-        victims=(Victim("looked for by testssl.sh and TLS-Scanner", "RFC 8701"),),
         remedies=(
             Remedy("Update the server's TLS library, or the box before it."),
             Remedy("Until then, use a client without GREASE.", ("E5",)),
@@ -120,7 +129,7 @@ NEGOTIATION = (
         remedies=(
             Remedy("Update the server's TLS library."),
             Remedy(
-                "Send a share for the server's own group in the first hello, so that no retry is needed.", ("E1", "E5")
+                "Send a share for the server's own group in the first hello, so that no retry is needed.", ("E5", "E1")
             ),
         ),
         confused_with=("F28",),
@@ -152,7 +161,7 @@ NEGOTIATION = (
             Victim("aioquic's first patch had the classical part first for all groups", "aiortc/aioquic PR 634"),
             Victim("s2n's draft groups had length prefixes", "aws/s2n-tls"),
         ),
-        remedies=(Remedy("Update the server's TLS library."), CLASSICAL),
+        remedies=(Remedy("Update the server's TLS library."), OTHER_HYBRID, CLASSICAL),
         confused_with=("F37", "F23"),
     ),
     Fault(

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pqtls.faults.model import Fault, Remedy, Victim
 
 SMALLER_HELLO = Remedy(
-    "Until then, send a hello that fits one segment: one hybrid share, TLS 1.3 only, few extensions.", ("E4", "E10")
+    "Until then, send a hello that fits one segment: one hybrid share, TLS 1.3 only, few extensions.",
+    ("E4", "E10"),
+    is_one_segment=True,
 )
 RECORD_SPLIT = Remedy("Until then, cut the hello into TLS records that each fit a segment.", ("E7",))
-CLASSICAL = Remedy("As a last resort offer x25519 alone to this host; that gives up post-quantum.", ("E1",))
+OTHER_HYBRID = Remedy(
+    "Until then, offer SecP256r1MLKEM768 in place of X25519MLKEM768, which stays post-quantum.",
+    ("E10p",),
+    is_post_quantum=True,
+)
+CLASSICAL = Remedy("As a last resort offer x25519 alone to this host, which gives up post-quantum.", ("E1",))
 
 RECEIVERS = (
     Fault(
@@ -19,7 +26,8 @@ RECEIVERS = (
         what="The receiver calls read once, takes what came for the whole hello, and gives up on a part. A hybrid "
         "hello needs two segments, so it fails whenever the second one is late. On fast paths it often passes.",
         signs="A small classical hello cut in two with a pause fails (E3), and the answer comes before the second "
-        "half is sent. The hybrid in one segment passes (E4). Without the pause it may pass.",
+        "half is sent: in a capture the alert or the reset follows the first segment. The hybrid in one segment passes "
+        "(E4). Without the pause it may pass (E3(0)); how long a pause it takes is looked for (E19).",
         where="server-or-box-before-it",
         victims=(
             Victim("Vercel, August 2023", "tldr.fail"),
@@ -53,7 +61,7 @@ RECEIVERS = (
             Victim(
                 "ingress-nginx with ssl-passthrough; about 5 % of GitHub's webhooks", "kubernetes/ingress-nginx#11424"
             ),
-            Victim("the same", "kubernetes/ingress-nginx#11491, #10454"),
+            Victim("ingress-nginx with ssl-passthrough, two more reports", "kubernetes/ingress-nginx#11491, #10454"),
         ),
         remedies=(
             Remedy(
@@ -73,15 +81,17 @@ RECEIVERS = (
         what="A proxy or router peeks at the hello into a buffer of fixed size. Bigger hellos never fit, however they "
         "are cut.",
         signs="Every hello above one size fails and every smaller one passes, post-quantum or not, and smaller "
-        "segments do not help. The threshold is the buffer: 1024, 1500, 2048, 4096 bytes ...",
+        "segments do not help. Halving what lies between finds the threshold to the byte (E18), and that is the "
+        "buffer: 1024, 1500, 2048 bytes. Buffers of 4096 bytes take today's hellos; --full sends one of 5,500 bytes "
+        "(E2(5500)).",
         where="server-or-box-before-it",
         victims=(
-            Victim("sslsplit, 1024 bytes", "droe/sslsplit PR 342"),
-            Victim("SSLproxy, 2048 bytes", "sonertari/SSLproxy"),
-            Victim("fabio, 1024 bytes", "fabiolb/fabio PR 423"),
-            Victim("inetaf/tcpproxy, 4096 bytes; an Envoy hello had 5476", "inetaf/tcpproxy#40"),
-            Victim("Traefik, 4096 bytes before PR 8194", "traefik/traefik PR 8194, PR 12638"),
-            Victim("caddy-l4, 8 KB", "mholt/caddy-l4 PR 346"),
+            Victim("sslsplit, 1024 bytes", "droe/sslsplit PR 342", 1024),
+            Victim("SSLproxy, 2048 bytes", "sonertari/SSLproxy", 2048),
+            Victim("fabio, 1024 bytes", "fabiolb/fabio PR 423", 1024),
+            Victim("inetaf/tcpproxy, 4096 bytes; an Envoy hello had 5476", "inetaf/tcpproxy#40", 4096),
+            Victim("Traefik, 4096 bytes before PR 8194", "traefik/traefik PR 8194, PR 12638", 4096),
+            Victim("caddy-l4, 8 KB before PR 346", "mholt/caddy-l4 PR 346", 8192),
         ),
         remedies=(
             Remedy("Raise the buffer to at least 16,384 bytes, or update the proxy."),
@@ -101,7 +111,7 @@ RECEIVERS = (
         where="server-or-box-before-it",
         victims=(
             Victim("HAProxy: 3 to 10 % of connections of OpenSSL 3.5 clients", "haproxy/haproxy#3148"),
-            Victim("the same, seen by a client", "openssl/openssl discussion 28729"),
+            Victim("HAProxy again, seen by an OpenSSL 3.5 client", "openssl/openssl discussion 28729"),
         ),
         remedies=(
             Remedy(
@@ -136,7 +146,7 @@ RECEIVERS = (
         id="F07",
         name="record-fragment-intolerant",
         kind="fault",
-        sentence="a ClientHello that spans two TLS records is refused",
+        sentence="a ClientHello that spans two TLS records, as usual clients never send it, is refused",
         what="The receiver takes the first record for the whole hello. TLS allows a message to span records; usual "
         "clients never do it with a hello, so this hurts those who cut records to get around other faults.",
         signs="Only hellos in two records fail (E7, E7b, E7d), also a small classical one in one segment.",
@@ -161,8 +171,8 @@ RECEIVERS = (
         sentence="something demands that the first TLS record arrives whole in the first segment",
         what="A packet inspector compares the record's stated length with the first segment and kills the connection "
         "if it does not fit. It does not put segments together.",
-        signs="A cut hello fails at any pause (E3), also without one. The hybrid in one segment passes (E4), and so "
-        "does the big one in two records of a segment each (E7).",
+        signs="A cut hello fails at any pause (E3), also without one (E3(0)). The hybrid in one segment passes (E4), "
+        "and so does the big one in two records of a segment each (E7).",
         where="middlebox",
         victims=(
             Victim("an ISP's inspector, 2026: record cuts pass, segment cuts do not", "LxBox#142"),

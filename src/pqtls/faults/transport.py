@@ -20,7 +20,8 @@ TRANSPORT = (
         "say so (ICMP fragmentation needed) is lost or filtered. Small hellos pass, a hybrid's first full segment "
         "never arrives.",
         signs="Big hellos time out with nothing acknowledged, hybrid or not (E5, E2); with a smaller TCP segment size "
-        "they pass (E8). Nothing else is cured by that alone.",
+        "they pass (E8). Nothing else is cured by that alone. Small hellos padded to one segment find the largest that "
+        "passes, and so the real MTU (E18): 1420 is WireGuard's, 1492 PPPoE's.",
         where="tunnel-or-router",
         victims=(
             Victim(
@@ -32,8 +33,9 @@ TRANSPORT = (
         ),
         remedies=(
             Remedy(
-                "Clamp the MSS on the tunnel's router (`tcp option maxseg size set rt mtu` in nft), lower the tunnel's "
-                "MTU on both ends, or let ICMP type 3 code 4 (ICMPv6 type 2) through."
+                "Clamp the MSS on the tunnel's router (`tcp flags syn tcp option maxseg size set rt mtu` in nft, "
+                "`-j TCPMSS --clamp-mss-to-pmtu` in iptables), lower the tunnel's MTU on both ends, or let ICMP type 3 "
+                "code 4 (ICMPv6 type 2) through."
             ),
             SMALLER_SEGMENTS,
             Remedy("On Linux clients `net.ipv4.tcp_mtu_probing=1` recovers by itself after some seconds."),

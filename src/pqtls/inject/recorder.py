@@ -411,9 +411,10 @@ def _started(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
     path = os.fsdecode(path)
     name = os.path.basename(path)
     for folder in [""] if "/" in path else os.get_exec_path():
-        try:
-            with open(os.path.join(folder, path), "rb") as file:
-                start = file.read(1024)
+        try:  # a FIFO under that name is not waited for
+            descriptor = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb", buffering=0) as file:
+                start = file.read(1024) or b""
         except OSError:
             continue
         line = start.partition(b"\n")[0]

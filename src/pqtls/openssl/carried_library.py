@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING
 
 from pqtls.openssl.elf import ElfError, parse_elf
+from pqtls.openssl.paths import read_plain
+from pqtls.openssl.record import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +80,7 @@ def name_libraries(data: bytes) -> list[str]:
 
 def _shared_objects(info: Path) -> list[Path]:
     try:
-        text = (info / "RECORD").read_text(encoding="utf-8")
+        text = read_plain(info / "RECORD", MAX_RECORD_BYTES).decode()
         listed = [row[0] for row in csv.reader(text.splitlines()) if row]
     except (OSError, ValueError, csv.Error):
         return []

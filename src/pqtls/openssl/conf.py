@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pqtls.errors import UsageError
-from pqtls.openssl.paths import is_file, is_folder
+from pqtls.openssl.paths import is_file, is_folder, read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEFAULT = "default"
+_MAX_BYTES = 16 * 1024 * 1024
+"""Debian's openssl.cnf has 12 kB."""
 _MAX_DEPTH = 10
 """OpenSSL follows includes without a limit; a file that includes itself would never end."""
 
@@ -66,7 +68,7 @@ def _statements(conf: Path, include_folder: str, depth: int) -> Iterator[tuple[s
     if depth == 0:
         raise UsageError(f"{conf} is included more than {_MAX_DEPTH} levels deep.")
     try:
-        text = conf.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_plain(conf, _MAX_BYTES).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UsageError(f"OpenSSL's configuration {conf} cannot be read: {error.strerror}.") from error
     for line in _lines(text):

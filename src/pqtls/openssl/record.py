@@ -20,7 +20,7 @@ _HASHES = ("sha256", "sha384", "sha512")
 """What the specification allows: "sha256 or better"."""
 
 
-_MAX_RECORD_BYTES = 64 * 1024 * 1024
+MAX_RECORD_BYTES = 64 * 1024 * 1024
 """The largest wheels list some 10,000 files, in 2 MB."""
 
 
@@ -77,7 +77,7 @@ def matches_record(data: bytes, path: str, record: WheelRecord) -> bool:
 
 def _read(path: Path, wanted: str) -> dict[str, str] | None:
     try:
-        text = read_plain(path, _MAX_RECORD_BYTES).decode()
+        text = read_plain(path, MAX_RECORD_BYTES).decode()
     except (OSError, ValueError):
         return None
     if wanted not in text:

@@ -29,7 +29,7 @@ try:
 except BaseException as error:
     answer["error"] = "{}: {}".format(type(error).__name__, error)[:300]
 try:
-    with open("/proc/self/maps") as lines:
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             path = "/" + line.rstrip("\n").partition("/")[2]
             if "libcrypto" in path and path not in answer["mapped"]:

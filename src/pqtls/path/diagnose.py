@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from pqtls.faults.catalogue import CATALOGUE
 from pqtls.path.costs import find_costs
 from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
+from pqtls.path.findings import PAUSED, Rate, find_block, find_findings, find_hops
 from pqtls.path.forecasts import explain
 from pqtls.path.plan import TAKEN_TIMES
-from pqtls.path.rates import wilson
+from pqtls.path.pools import find_mixed, find_pool
 from pqtls.path.reading import CONTROL, SILENT, read_attempts
+from pqtls.path.sharpening import HEADERS_IPV4, HEADERS_IPV6
 from pqtls.path.state import find_server_state, is_mixed
 from pqtls.path.words import say_answer
 from pqtls.probe.model import HYBRID
@@ -21,6 +23,7 @@ from pqtls.wire.groups import group_kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pqtls.faults.model import Remedy
     from pqtls.path.forecasts import Hypothesis
     from pqtls.path.reading import Reading
     from pqtls.probe.model import Attempt
@@ -37,6 +40,8 @@ _ALERT_HINTS: dict[int | None, str] = {
     112: "The server does not know this name.",
     120: "The server wants an application protocol (ALPN), and none was offered.",
 }
+# Seen so often, a pause that always decides is no pool's chance.
+_ENOUGH_PAUSED = 3
 
 
 def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diagnosis:
@@ -55,11 +60,9 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
         names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
         notes.append(f"Silence that did not come again was taken for loss: {names}.")
     notes += _certificate_notes(attempts, found)
-    connected = [attempt for attempt in attempts if attempt.is_connected]
-    if connected and all(attempt.tcp is None for attempt in connected):
-        notes.append("This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here.")
     found = replace(
         found,
+        findings=find_findings(reading, explain(reading) if found.faults else ()),
         server_state=find_server_state(attempts),
         costs=find_costs(attempts),
         repetitions=_count(reading),
@@ -67,6 +70,9 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
         attempts=tuple(attempts),
         workarounds=_workarounds(found, reading),
     )
+    if found.is_blind:
+        note = "This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here."
+        found = replace(found, notes=(*found.notes, note))
     return replace(found, answer=say_answer(found))
 
 
@@ -103,7 +109,7 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return _healthy(reading, attempts)
     hypotheses = _refine(explain(reading), attempts)
     if not hypotheses:
-        return _unexplained(reading)
+        return _pool(reading) or _unexplained(reading)
     if len(reading.failures) < _MIN_FAILURES:
         note = "Seen once only: repeat the examination."
         fits = tuple(hypothesis.fault for hypothesis in hypotheses)
@@ -123,13 +129,32 @@ def _unsteady(reading: Reading) -> Diagnosis:
 
 
 def _unexplained(reading: Reading) -> Diagnosis:
-    failed = {each.attempt.experiment for each in reading.failures}
-    both = sorted(name for name in failed if any(each.is_ok for each in reading.of(name)))
-    if both:
-        note = f"{', '.join(both)} both failed and got through: something comes and goes. --repeat N counts it."
-        return Diagnosis("inconclusive", "unknown", also_fits=("F43",), notes=(note,))
+    mixed = [f"{name} failed {rate.say_interval()}" for name, rate in find_mixed(reading).items()]
+    if reading.failed(CONTROL) and not mixed:
+        mixed = [f"{CONTROL}, the control, both failed and got through"]
     note = "No class of the catalogue explains all outcomes; several faults at once can look so."
-    return Diagnosis("inconclusive", "unknown", notes=(note,))
+    if mixed:
+        note = f"It comes and goes: {', '.join(mixed)}. --repeat 30 counts on."
+    return Diagnosis("inconclusive", "unknown", also_fits=("F43",) if mixed else (), notes=(note,))
+
+
+def _pool(reading: Reading) -> Diagnosis | None:
+    """F43: the same hello fails at times and at others gets through, and no pause decides."""
+    found = find_pool(reading)
+    if found is None:
+        return None
+    name, rate = found
+    # What is certain of the failing part is what failed there; what got through may have met another.
+    failing = tuple(each for each in reading.counted if not each.is_ok or each.attempt.experiment == CONTROL)
+    fits = tuple(each.fault for each in explain(replace(reading, counted=failing)))
+    confidence = min(0.95, 1 - 0.5**rate.failed)
+    fault = NamedFault("F43", round(confidence, 2), f"{name} failed {rate.say_interval()}, {_say_control(reading)}")
+    return Diagnosis("fault", "unknown", (fault,), triggered_by=fits, where=CATALOGUE["F43"].where)
+
+
+def _say_control(reading: Reading) -> str:
+    total = sum(each.attempt.experiment == CONTROL for each in reading.counted)
+    return f"the control {Rate(0, total)}"
 
 
 def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
@@ -137,7 +162,7 @@ def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
     total = sum(_WEIGHTS.get(each.fault, 1.0) for each in hypotheses)
     faults = sorted(
         (
-            NamedFault(each.fault, round((1 - doubt) * _WEIGHTS.get(each.fault, 1.0) / total, 2), each.detail)
+            NamedFault(each.fault, round((1 - doubt) * _WEIGHTS.get(each.fault, 1.0) / total, 2), _say(each, reading))
             for each in hypotheses
         ),
         key=lambda fault: -fault.confidence,
@@ -146,7 +171,26 @@ def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
     fits = sorted({twin for name in named for twin in _twins(name, reading)} - named)
     wheres = {CATALOGUE[name].where for name in named}
     where = wheres.pop() if len(wheres) == 1 else "server-or-box-before-it"
+    hops = find_hops(reading)
+    if hops is not None and hops.is_before_server is not None and where != "tunnel-or-router":
+        where = "middlebox" if hops.is_before_server else "server-or-box-before-it"
     return Diagnosis("fault", "unknown", tuple(faults), tuple(fits), where=where)
+
+
+def _say(hypothesis: Hypothesis, reading: Reading) -> str:
+    """Return a hypothesis's parameters in words; of a black hole also as a router's MTU, in which people think."""
+    if hypothesis.bracket_bytes is None:
+        return hypothesis.detail
+    passed, failed = hypothesis.bracket_bytes
+    if hypothesis.fault != "F13":
+        size = f"exactly {passed} bytes" if failed == passed + 1 else f"{passed} to {failed - 1} bytes"
+        return f"the buffer has {size}" if hypothesis.fault == "F03" else f"the buffer takes {size}"
+    is_ipv6 = any(":" in each.attempt.address for each in reading.symptoms)
+    headers_bytes = HEADERS_IPV6 if is_ipv6 else HEADERS_IPV4
+    low, high = passed + headers_bytes, failed + headers_bytes
+    mtu = f"{low} bytes" if high == low + 1 else f"{low} to {high - 1} bytes"
+    where = f" {hypothesis.detail}" if hypothesis.detail else ""
+    return f"segments of {passed} bytes pass, of {failed} do not{where}, so its real MTU is {mtu}"
 
 
 def _twins(name: str, reading: Reading) -> tuple[str, ...]:
@@ -156,7 +200,7 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     is_timer = all(each.attempt.sent is not None and each.attempt.sent.pause_s > 0 for each in reading.failures)
     patience = ("F05",) if is_timer else ()
     twins = {
-        "F01": ("F43",) if any(reading.passed(e) and reading.failed(e) for e in ("E5", "E23")) else patience,
+        "F01": patience if _is_always_by_pause(reading) else ("F43",),
         "F04": patience,
         "F03": ("F05", "F20") if kinds == {"mute"} else ("F11", "F20"),
         "F06": ("F05",),
@@ -166,6 +210,12 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
         "F31": ("F37",) if not any(each.attempt.is_secret_swapped for each in reading.symptoms) else (),
     }
     return twins.get(name, ())
+
+
+def _is_always_by_pause(reading: Reading) -> bool:
+    """Tell whether cut hellos with a pause failed each time: a pool would let some through."""
+    outcomes = [each.is_ok for each in reading.counted if each.attempt.experiment in PAUSED]
+    return len(outcomes) >= _ENOUGH_PAUSED and not any(outcomes)
 
 
 def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> tuple[Hypothesis, ...]:
@@ -217,7 +267,13 @@ def _taken_alone(reading: Reading) -> Diagnosis | None:
         return None
     if len(announcing) >= TAKEN_TIMES and all(each.is_ok for each in announcing):
         notes = ("The server refuses hellos that do not announce ML-DSA signatures: it has no other certificate.",)
-    elif all(each.attempt.group is not None and group_kind(each.attempt.group) == "hybrid" for each in newest):
+    elif all(
+        each.attempt.group is not None
+        and group_kind(each.attempt.group) == "hybrid"
+        # The usual hybrid must get through in any hello.
+        and (each.attempt.group != HYBRID or reading.passed("E8(1000)"))
+        for each in newest
+    ):
         notes = ("The server refuses classical groups: it is post-quantum only.",)
     else:
         return None
@@ -228,12 +284,12 @@ def _penalty(reading: Reading) -> Diagnosis | None:
     """F40: the control, which had passed, failed again and again right after another failure."""
     episodes = reading.episodes
     # A block that ends while one control waits for its connection is seen by one control only, and then by the next.
-    if sum(count for _, count in episodes) < _MIN_CONTROLS_FAILED:
+    if sum(each.failed for each in episodes) < _MIN_CONTROLS_FAILED:
         return None
     triggers = tuple(each.fault for each in explain(reading))
     recovered = len(episodes) - reading.is_blocked_at_end
     # Chance is no penalty: either a class says what sets it off, or every failure does.
-    set_off = [trigger for trigger, _ in episodes]
+    set_off = [each.trigger for each in episodes]
     is_each_followed = bool(reading.failures) and all(each in set_off for each in reading.failures)
     if recovered and not triggers and not is_each_followed:
         return None
@@ -241,7 +297,8 @@ def _penalty(reading: Reading) -> Diagnosis | None:
         note = "The control never got through again: a block that outlasts this examination, or an outage."
         return Diagnosis("inconclusive", "unknown", also_fits=("F40", "F50"), triggered_by=triggers, notes=(note,))
     confidence = 0.95 if len(episodes) > 1 else 0.7
-    detail = f"{len(episodes)} times, by {', '.join(sorted({each.attempt.experiment for each, _ in episodes}))}"
+    triggering = sorted({each.trigger.attempt.experiment for each in episodes})
+    detail = f"{_say_block(reading)}; seen {len(episodes)} times, after {', '.join(triggering)}"
     return Diagnosis(
         "fault",
         "unknown",
@@ -249,6 +306,14 @@ def _penalty(reading: Reading) -> Diagnosis | None:
         triggered_by=triggers,
         where=CATALOGUE["F40"].where,
     )
+
+
+def _say_block(reading: Reading) -> str:
+    block = find_block(reading)
+    assert block is not None  # noqa: S101 - there were episodes
+    if block.at_most_s is None:
+        return f"for at least {block.at_least_s:.0f} s"
+    return f"for {block.at_least_s:.1f} to {block.at_most_s:.1f} s"
 
 
 def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
@@ -296,10 +361,19 @@ def _workarounds(found: Diagnosis, reading: Reading) -> tuple[Workaround, ...]:
         for remedy in CATALOGUE[fault.id].remedies:
             if remedy.what in result:
                 continue
-            proof = next((each for each in remedy.proved_by if reading.passed(each) and not reading.failed(each)), "")
+            proof = next((each for each in remedy.proved_by if _proves(each, remedy, reading)), "")
             if proof or not remedy.proved_by:
                 result[remedy.what] = Workaround(remedy.what, proved=bool(proof), experiment=proof)
     return tuple(sorted(result.values(), key=lambda each: not each.proved))
+
+
+def _proves(experiment: str, remedy: Remedy, reading: Reading) -> bool:
+    if not reading.passed(experiment) or reading.failed(experiment):
+        return False
+    attempts = [each.attempt for each in reading.of(experiment)]
+    if remedy.is_post_quantum and any(a.group is None or group_kind(a.group) != "hybrid" for a in attempts):
+        return False
+    return not remedy.is_one_segment or all(a.sent is not None and len(a.sent.segments()) == 1 for a in attempts)
 
 
 def _count(reading: Reading) -> tuple[Repetition, ...]:
@@ -308,6 +382,6 @@ def _count(reading: Reading) -> tuple[Repetition, ...]:
         outcomes = [each.is_ok for each in reading.symptoms if each.attempt.experiment == name]
         if len(outcomes) > 1:
             failed = outcomes.count(False)
-            low, high = wilson(failed, len(outcomes))
+            low, high = Rate(failed, len(outcomes)).interval
             found.append(Repetition(name, failed, len(outcomes), round(low, 3), round(high, 3)))
     return tuple(found)

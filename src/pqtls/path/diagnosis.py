@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pqtls.faults.catalogue import fault_name
+from pqtls.faults.catalogue import CATALOGUE, fault_name
 from pqtls.path.attempt_json import attempt_to_json
+from pqtls.path.findings import Findings
 from pqtls.probe.model import Attempt
 
 PathVerdict = Literal["healthy", "fault", "inconclusive"]
@@ -84,11 +85,12 @@ class Diagnosis:
         server_state: How far the server itself is, told apart from the path.
         faults: Every class that explains all outcomes; several: they cannot be told apart from this end.
         also_fits: Entries that no experiment from this end can tell from the faults (or from health).
-        triggered_by: Of F40: classes that explain what set the block off.
+        triggered_by: Of F40: classes that explain what set the block off; of F43: that explain its failing part.
         where: Whose it most likely is.
         workarounds: What to do, proved ones first.
         costs: What is slower, and why.
         repetitions: Experiments done more than once.
+        findings: From which size on, at which pause, at which hop, for how long.
         answer: All of it in a sentence or two.
         notes: What else a reader should know.
         attempts: Everything that was done, in order.
@@ -105,11 +107,18 @@ class Diagnosis:
     workarounds: tuple[Workaround, ...] = ()
     costs: tuple[Cost, ...] = ()
     repetitions: tuple[Repetition, ...] = ()
+    findings: Findings = field(default_factory=Findings)
     answer: str = ""
     notes: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     proxy: str = ""
     starttls: str = ""
+
+    @property
+    def is_blind(self) -> bool:
+        """There were connections, and the platform told nothing of them."""
+        connected = [attempt for attempt in self.attempts if attempt.is_connected]
+        return bool(connected) and all(attempt.tcp is None for attempt in connected)
 
     @property
     def fault_ids(self) -> frozenset[str]:
@@ -132,7 +141,14 @@ class Diagnosis:
             "verdict": self.verdict,
             "server_state": self.server_state,
             "faults": [
-                {"id": each.id, "name": fault_name(each.id), "confidence": each.confidence, "detail": each.detail}
+                {
+                    "id": each.id,
+                    "name": fault_name(each.id),
+                    "radar": CATALOGUE[each.id].radar or None,
+                    "confidence": each.confidence,
+                    "detail": each.detail,
+                    "known": [{"what": victim.what, "source": victim.source} for victim in CATALOGUE[each.id].victims],
+                }
                 for each in self.faults
             ],
             "also_fits": list(self.also_fits),
@@ -147,6 +163,7 @@ class Diagnosis:
                 {name: getattr(each, name) for name in ("experiment", "failed", "attempts", "low", "high")}
                 for each in self.repetitions
             ],
+            "findings": self.findings.to_json(),
             "answer": self.answer,
             "notes": list(self.notes),
             "experiments": [attempt_to_json(attempt) for attempt in self.attempts],

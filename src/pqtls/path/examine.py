@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pqtls.path.diagnose import diagnose
 from pqtls.path.plan import PlanOptions, next_step
 from pqtls.path.reading import CONTROL
-from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.probe.experiments import find_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +64,17 @@ class Limits:
 FULL_LIMITS = Limits(connections=100, seconds=240.0)
 
 
+def limits_for(options: PlanOptions | None) -> Limits:
+    """Return the usual limits, wider for the whole set and for what is to be repeated.
+
+    Args:
+        options: What was asked for.
+    """
+    options = options or PlanOptions()
+    base = FULL_LIMITS if options.is_full else Limits()
+    return Limits(base.connections + 4 * options.repeats, base.seconds + 10.0 * options.repeats)
+
+
 def examine(
     attempter: Attempter,
     clock: Clock,
@@ -79,12 +90,12 @@ def examine(
         attempter: Makes the attempts.
         clock: Tells the time and lets it pass.
         options: What was asked for.
-        limits: How much may be done; None for the usual, which are wider for the whole set.
+        limits: How much may be done; None for the usual.
         report: Is told every attempt as it ends.
         earlier: What was done of this examination before; it counts for the limits.
         began: When the examination began, by the clock; None for now.
     """
-    limits = limits or (FULL_LIMITS if options is not None and options.is_full else Limits())
+    limits = limits or limits_for(options)
     began = clock.now() if began is None else began
     attempts = list(earlier)
     is_cut_short = False
@@ -93,13 +104,15 @@ def examine(
         if step is None:
             break
         left_s = limits.seconds - (clock.now() - began) - step.wait_s
-        timeout_s = _timeout_s(attempts)
-        # A shortened wait would be no evidence of silence: what does not fit any more is not begun.
-        if len(attempts) >= limits.connections or left_s < timeout_s + _preamble_s(attempts):
-            is_cut_short = True
+        timeout_s = _timeout_s(attempts) if step.timeout_s is None else step.timeout_s
+        # A shortened wait would be no evidence of silence: what does not fit any more is not begun. After what only
+        # says more, the control still has to fit.
+        needed = 2 if step.is_optional else 1
+        if len(attempts) + needed > limits.connections or left_s < (timeout_s + _preamble_s(attempts)) * needed:
+            is_cut_short = not step.is_optional
             break
         clock.sleep(step.wait_s)
-        attempt = attempter.attempt(EXPERIMENTS[step.experiment], len(attempts), clock.now() - began, timeout_s)
+        attempt = attempter.attempt(find_experiment(step.experiment), len(attempts), clock.now() - began, timeout_s)
         attempts.append(attempt)
         if report is not None:
             report(attempt)

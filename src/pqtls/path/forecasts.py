@@ -10,11 +10,11 @@ experiment with other features needs no new row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from pqtls.path.rates import wilson
+from pqtls.path.findings import wilson
 from pqtls.path.reading import CONTROL
 from pqtls.probe.model import ALL_GREASE, FFDHE4096, HYBRID, UNKNOWN_GROUP, X448, X25519
 from pqtls.wire.groups import group_kind, is_grease
@@ -69,6 +69,7 @@ class Hypothesis:
         detail: The parameters in words.
         must_show: Kinds of which at least one must have been seen, empty for no such demand.
         is_proved: What else must be true of all that counts; by default nothing.
+        bracket_bytes: A size that passes and the next that was seen, which does not; None if it is not about size.
     """
 
     fault: str
@@ -76,6 +77,7 @@ class Hypothesis:
     detail: str = ""
     must_show: frozenset[SymptomKind] = frozenset()
     is_proved: Callable[[Sequence[Symptom]], bool] = lambda _: True
+    bracket_bytes: tuple[int, int] | None = None
 
 
 PASS = Forecast(may_pass=True)
@@ -107,9 +109,19 @@ def explain(reading: Reading) -> tuple[Hypothesis, ...]:
         return ()
     found: dict[str, Hypothesis] = {}
     for hypothesis in all_hypotheses(reading):
-        if hypothesis.fault not in found and _is_held_up(hypothesis, reading):
-            found[hypothesis.fault] = hypothesis
+        first = found.get(hypothesis.fault)
+        is_alike = first is not None and (first.bracket_bytes is None or hypothesis.bracket_bytes is None)
+        if is_alike or not _is_held_up(hypothesis, reading):
+            continue
+        found[hypothesis.fault] = hypothesis if first is None else _widen(first, hypothesis)
     return tuple(found.values())
+
+
+def _widen(first: Hypothesis, other: Hypothesis) -> Hypothesis:
+    """Return a hypothesis of a size with all the sizes that are held up."""
+    assert first.bracket_bytes is not None  # noqa: S101 - the caller looked
+    assert other.bracket_bytes is not None  # noqa: S101
+    return replace(first, bracket_bytes=(first.bracket_bytes[0], max(first.bracket_bytes[1], other.bracket_bytes[1])))
 
 
 def _is_held_up(hypothesis: Hypothesis, reading: Reading) -> bool:
@@ -145,9 +157,8 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     sizes = sorted({_sent(symptom).size_bytes for symptom in reading.counted})
     for low, high in zip(sizes, [*sizes[1:], None], strict=True):
         if high is not None:
-            between = f"between {low} and {high - 1} bytes" if low < high - 1 else f"{low} bytes"
-            yield Hypothesis("F03", _by_size(low, _KILLS | _ROUTINGS), f"the buffer has {between}")
-            yield Hypothesis("F06", _closed_window(low), f"the buffer takes {between}")
+            yield Hypothesis("F03", _by_size(low, _KILLS | _ROUTINGS), bracket_bytes=(low, high))
+            yield Hypothesis("F06", _closed_window(low), bracket_bytes=(low, high))
     yield Hypothesis("F07", _fragments)
     yield Hypothesis("F07", _first_record_and_what_came_with_it, "it waits for the first record only")
     yield Hypothesis("F07", _name_in_first_record, "the name must be in the first record")
@@ -295,9 +306,11 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     is_relayed = any(_sent(symptom).is_relayed for symptom in reading.counted)
     hop = " on the way to the proxy" if is_relayed else ""
     for low, high in pairwise(sizes):
-        yield Hypothesis("F13", _forward_hole(low), f"segments of {low} bytes pass, of {high} do not{hop}")
-        both_ways = f"segments of {low} bytes pass, of {high} do not{hop}, and big ones do not come back either"
-        yield Hypothesis("F13", _hole_both_ways(low), both_ways, frozenset(("reverse", "mute")))
+        bracket = (low, high)
+        yield Hypothesis("F13", _forward_hole(low), hop.strip(), bracket_bytes=bracket)
+        both_ways = f"{hop.strip()} in both directions".strip()
+        silent: frozenset[SymptomKind] = frozenset(("reverse", "mute"))
+        yield Hypothesis("F13", _hole_both_ways(low), both_ways, silent, bracket_bytes=bracket)
     mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
     for low, high in pairwise(mss):
         detail = f"segments of {low} bytes come back, of {high} do not{hop}"
@@ -476,5 +489,7 @@ def _wrong_encoding(symptom: Symptom) -> Forecast:
         kinds |= {"alert"}
     if HYBRID in sent.shares:
         return _fail(kinds)
+    if any(group_kind(group) == "hybrid" for group in sent.shares):
+        return _either(kinds)  # it may have them all wrong
     # Named without a share: a server that prefers the hybrid asks for one, and then gets that wrong.
     return _either(kinds) if HYBRID in sent.groups and symptom.is_after_retry else PASS

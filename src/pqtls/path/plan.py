@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pqtls.path.findings import find_block
 from pqtls.path.forecasts import explain
-from pqtls.path.reading import CONTROL, read_attempts
+from pqtls.path.pools import find_mixed, find_pool, next_count, next_repeat
+from pqtls.path.reading import CONTROL, SILENT, read_attempts
+from pqtls.path.sharpening import next_sharpening
 from pqtls.path.state import find_server_state, is_mixed
 from pqtls.wire.codepoints import TLS13
 
@@ -24,9 +27,11 @@ FAST = (CONTROL, "E23", "E3")
 # Safest first: small and classical, then big and classical, then hybrid.
 FULL = (
     *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
-    *("E5", "E6", "E7", "E7b", "E8(1000)", "E8(536)", "E10", "E12c", "E12", "E16h"),
+    *("E5", "E6", "E7", "E7b", "E8(536)", "E8(1000)", "E10", "E12c", "E12", "E16h"),
 )
 _WITHOUT_CONTROL = ("E23", "E15c", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
+# As big as an Envoy's hello (inetaf/tcpproxy#40): there are buffers of 4096 bytes, which today's hybrids still fit.
+_BIGGEST = "E2(5500)"
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
@@ -36,6 +41,8 @@ _PROOFS = 4
 _REFUSED_CONTROLS = 7
 _SPACING_S = 0.05
 _AFTER_FAILURE_S = 0.2
+# A router's word takes a round trip, its own share of it; what is silent for longer does not tell.
+_HOP_TIMEOUT_S = 1.5
 _MAX_REPEATS = 2
 _FEW = 3
 # One or two experiments that fail, of so many, may do so by chance: these are repeated once more.
@@ -51,10 +58,14 @@ class Step:
     Attributes:
         experiment: Which experiment.
         wait_s: Seconds to wait before it.
+        is_optional: It only says more of what is known: no loss where there is no time for it.
+        timeout_s: Seconds after which silence is silence, None for what the examination goes by.
     """
 
     experiment: str
     wait_s: float = _SPACING_S
+    is_optional: bool = False
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +74,13 @@ class PlanOptions:
 
     Attributes:
         is_full: The whole set in any case.
-        repeats: How often E5 and E1 are repeated in turn at the end, 0 for not at all.
+        repeats: How often the hybrid, a cut hello and the control are repeated in turn at the end, 0 for not at all.
+        can_limit_hops: Packets can be given few hops, to find the hop that drops or answers (E21).
     """
 
     is_full: bool = False
     repeats: int = 0
+    can_limit_hops: bool = False
 
 
 def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -> Step | None:
@@ -88,12 +101,8 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
         return _wait_for_control(reading)
     if not last.is_ok and not _is_expected(last.attempt):
         return Step(CONTROL, _AFTER_FAILURE_S)
-    if reading.episodes and _controls_in_a_row(reading) < _PROOFS:
-        return Step(CONTROL, _AFTER_FAILURE_S)
-    for trigger, _ in reading.episodes[:1]:
-        # A penalty is one only if what set it off does so again; a control that fails by chance does not follow it.
-        if len(reading.of(trigger.attempt.experiment)) < _MAX_REPEATS:
-            return Step(trigger.attempt.experiment, _AFTER_FAILURE_S)
+    if (proof := _prove_penalty(reading)) is not None:
+        return proof
     for experiment in FAST:
         tried = reading.of(experiment)
         if not tried:
@@ -103,11 +112,45 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
             return Step(experiment, _AFTER_FAILURE_S)
     is_clean = not reading.failures and all(each.is_ok for each in reading.symptoms if each.attempt.experiment in FAST)
     done = {attempt.experiment for attempt in attempts}
+    if not reading.episodes and _may_come_and_go(reading) and not explain(reading):
+        counted = next_count(reading)
+        if counted is not None or find_pool(reading) is not None:
+            return _repeat(reading, options) if counted is None else Step(counted, _AFTER_FAILURE_S)
     experiments = _state_experiments(attempts) if is_clean and not options.is_full else _full_set(reading, attempts)
+    if options.is_full:
+        experiments = (*experiments, _BIGGEST)
     missing = next((each for each in experiments if each not in done), None)
     if missing is not None:
         return Step(missing)
-    return _confirm(reading) or _repeat(reading, options)
+    return _confirm(reading) or _repeat(reading, options) or _sharpen(reading, options)
+
+
+def _may_come_and_go(reading: Reading) -> bool:
+    """Tell whether the same hello may get through at other times. What is silent may still come to be explained."""
+    spoken = [each for each in reading.failures if each.kind not in SILENT]
+    return len(spoken) >= _MAX_REPEATS or bool(find_mixed(reading))
+
+
+def _sharpen(reading: Reading, options: PlanOptions) -> Step | None:
+    """Say more of what is known: how big, how late, how far."""
+    if reading.episodes:
+        return None
+    can_limit_hops = options.can_limit_hops
+    found = next_sharpening(reading, explain(reading), is_full=options.is_full, can_limit_hops=can_limit_hops)
+    if found is None:
+        return None
+    return Step(found, _SPACING_S, is_optional=True, timeout_s=_HOP_TIMEOUT_S if found.startswith("E21") else None)
+
+
+def _prove_penalty(reading: Reading) -> Step | None:
+    """Return what is still to be done to tell a penalty from a control that fails by chance."""
+    for episode in reading.episodes[:1]:
+        if _controls_in_a_row(reading) < _PROOFS:
+            return Step(CONTROL, _AFTER_FAILURE_S)
+        # A penalty is one only if what set it off does so again; a control that fails by chance does not follow it.
+        if len(reading.of(episode.trigger.attempt.experiment)) < _MAX_REPEATS:
+            return Step(episode.trigger.attempt.experiment, _AFTER_FAILURE_S)
+    return None
 
 
 def _controls_in_a_row(reading: Reading) -> int:
@@ -121,9 +164,9 @@ def _controls_in_a_row(reading: Reading) -> int:
 
 def _is_expected(attempt: Attempt) -> bool:
     """Tell whether this is a server's own refusal of what it may refuse: no reason for a control."""
-    from pqtls.probe.experiments import EXPERIMENTS
+    from pqtls.probe.experiments import find_experiment
 
-    return EXPERIMENTS[attempt.experiment].is_declinable and attempt.ending == "alert"
+    return find_experiment(attempt.experiment).is_declinable and attempt.ending == "alert"
 
 
 def _without_control(reading: Reading) -> Step | None:
@@ -147,7 +190,20 @@ def _wait_for_control(reading: Reading) -> Step | None:
         failed += 1
     if failed > len(_WAITS_S):
         return None
-    return Step(CONTROL, _AFTER_FAILURE_S if reading.is_control_by_chance else _WAITS_S[failed - 1])
+    if reading.is_control_by_chance:
+        return Step(CONTROL, _AFTER_FAILURE_S)
+    return Step(CONTROL, _wait_s(reading, failed))
+
+
+def _wait_s(reading: Reading, failed: int) -> float:
+    """Return how long to wait under a penalty: once one was over, half-way between what is known of its length."""
+    known = find_block(reading)
+    usual_s = _WAITS_S[failed - 1]
+    if failed > 1 or known is None or known.at_most_s is None:
+        return usual_s
+    trigger, control = reading.symptoms[-2:]
+    passed_s = control.attempt.started_s - trigger.attempt.started_s
+    return max(_AFTER_FAILURE_S, (known.at_least_s + known.at_most_s) / 2 - passed_s)
 
 
 def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
@@ -164,15 +220,33 @@ def _state_experiments(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     return (*asked, "E5", "E4") if state == "supported" or is_mixed(attempts) else (*asked, "E12", "E24", "E17")
 
 
-def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
-    """Return the whole set as far as it makes sense by now."""
+def _find_idle(reading: Reading) -> set[str]:
+    """Return those of the whole set that would say nothing new by now."""
     skipped: set[str] = set()
     if reading.failed("E4") and reading.passed("E2") and reading.passed("E2s") and reading.passed("E3"):
         # The group, not the size: how the hybrid is cut no longer matters.
         skipped |= {"E6", "E7", "E7b"}
+        if not any(each.kind in SILENT for each in reading.of("E4")):
+            skipped |= {"E8(536)", "E8(1000)"}
+    if reading.failed("E5"):
+        # With the name first it fails already.
+        skipped.add("E6")
+        if reading.passed("E3") and reading.passed("E3(0)"):
+            skipped.add("E7b")
+    if reading.failed("E8(536)"):
+        skipped.add("E8(1000)")
+    if reading.failed("E4") and reading.failed("E2s"):
+        # One segment of this size is too much, whatever is in it.
+        skipped |= {"E10", "E16h"}
     if not reading.passed("E14") and reading.failed("E9"):
         skipped |= {"E16h"}
-    found = [each for each in FULL if each not in skipped]
+    return skipped
+
+
+def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    """Return the whole set as far as it makes sense by now."""
+    idle = _find_idle(reading)
+    found = [each for each in FULL if each not in idle]
     if reading.failed("E13"):
         found += _GREASE_FIELDS
     if any(each.is_ok and not each.attempt.was_retried for each in reading.of("E12c")):
@@ -180,13 +254,12 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     if reading.failed("E16h") and reading.passed("E5"):
         found.append("E2(2700)")
     if reading.failed("E10") and reading.passed("E14"):
-        found.append("E31")
+        found += ["E31", "E10p"]
     if any(each.kind == "other-certificate" for each in reading.symptoms):
         found.append("E17n")
-    if reading.passed("E8(1000)") and reading.failed("E5"):
-        found += ["E8(1240)", "E8(1360)"]
     if find_server_state(attempts) == "classical":
-        found += ["E11", "E24", "E17"]
+        # An inspecting box may have a fault of its own beside.
+        found += ["E17"] if reading.failures else ["E11", "E24", "E17"]
     return tuple(found)
 
 
@@ -206,9 +279,6 @@ def _confirm(reading: Reading) -> Step | None:
 
 
 def _repeat(reading: Reading, options: PlanOptions) -> Step | None:
-    """E20: the hybrid and the control in turn, on fresh ports."""
-    for count in range(1, options.repeats + 1):
-        for name in ("E5", CONTROL):
-            if len(reading.of(name)) < count:
-                return Step(name, _AFTER_FAILURE_S)
-    return None
+    """E20, as asked for."""
+    name = next_repeat(reading, options.repeats) if options.repeats else None
+    return None if name is None else Step(name, _AFTER_FAILURE_S)

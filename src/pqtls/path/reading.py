@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.probe.experiments import find_experiment
 from pqtls.wire.codepoints import TLS13
 
 if TYPE_CHECKING:
@@ -39,11 +39,14 @@ SymptomKind = Literal[
 ]
 # A kernel asks again for a connection after 1 s; then after another (Linux from 6.5), or after 2 (RFC 6298).
 _REQUEST_INTERVAL_S = 0.95
+# Loss that ends a connection is rare: what is silent more often than this is no loss.
+_LOSS_PART = 0.1
 SILENT: frozenset[SymptomKind] = frozenset(("lost", "reverse", "mute", "timeout", "no-connection"))
 _BY_ENDING: dict[str, SymptomKind] = {
     "answered": "ok",
     "silent": "ok",
     "retry-only": "ok",
+    "expired": "ok",
     "alert": "alert",
     "reset": "reset",
     "closed": "closed",
@@ -80,13 +83,30 @@ class Symptom:
 
 
 @dataclass(frozen=True, slots=True)
+class Episode:
+    """A stretch in which the control, which had passed before, failed after another failure.
+
+    Attributes:
+        trigger: The failure that set it off.
+        failed: How many controls failed, requests for a connection that went unanswered included.
+        at_least_s: Seconds that it lasted at least.
+        at_most_s: At most; None if its end was not seen.
+    """
+
+    trigger: Symptom
+    failed: int
+    at_least_s: float
+    at_most_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """All attempts of an examination, read together.
 
     Attributes:
         symptoms: One for each attempt, in order.
         counted: Those that forecasts are held against: no control under a penalty, no noise, nothing declinable.
-        episodes: Penalties: for each, the attempt that set it off and how many controls failed after it.
+        episodes: Penalties.
         is_blocked_at_end: The last penalty had not ended.
         noise: Silent failures of experiments that got through when repeated.
         is_control_by_chance: The control fails at times without anything having failed before it.
@@ -94,7 +114,7 @@ class Reading:
 
     symptoms: tuple[Symptom, ...]
     counted: tuple[Symptom, ...]
-    episodes: tuple[tuple[Symptom, int], ...]
+    episodes: tuple[Episode, ...]
     is_blocked_at_end: bool
     noise: tuple[Symptom, ...]
     is_control_by_chance: bool = False
@@ -146,14 +166,10 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
     episodes, blocked, is_blocked = _find_episodes(symptoms)
     is_by_chance = _fails_by_chance(symptoms)
-    if is_by_chance or any(trigger.attempt.experiment in got_through for trigger, _ in episodes):
+    if is_by_chance or any(each.trigger.attempt.experiment in got_through for each in episodes):
         # What gets through at other times sets nothing off: these controls failed by chance, and count.
         episodes, blocked, is_blocked = (), set(), False
-    noise = tuple(
-        each
-        for index, each in enumerate(symptoms)
-        if index not in blocked and each.kind in SILENT and each.attempt.experiment in got_through
-    )
+    noise = _find_noise([each for index, each in enumerate(symptoms) if index not in blocked])
     counted = tuple(
         each
         for index, each in enumerate(symptoms)
@@ -172,9 +188,20 @@ def is_declinable(attempt: Attempt, *, is_tls12: bool) -> bool:
         attempt: The attempt.
         is_tls12: The control was answered in TLS 1.2, though it offered TLS 1.3.
     """
-    experiment = EXPERIMENTS[attempt.experiment]
+    experiment = find_experiment(attempt.experiment)
     needs_tls13 = experiment.hello is not None and experiment.hello.versions == (TLS13,)
-    return experiment.is_declinable or (is_tls12 and needs_tls13)
+    return experiment.is_declinable or experiment.is_aside or (is_tls12 and needs_tls13)
+
+
+def _find_noise(symptoms: list[Symptom]) -> tuple[Symptom, ...]:
+    """Return silent failures of experiments that get through otherwise: loss, unless they come again and again."""
+    found = []
+    for name in {each.attempt.experiment for each in symptoms if each.is_ok}:
+        own = [each for each in symptoms if each.attempt.experiment == name]
+        silent = [each for each in own if each.kind in SILENT]
+        if len(silent) <= max(1, len(own) * _LOSS_PART):
+            found += silent
+    return tuple(found)
 
 
 def _control_leaves(attempts: Sequence[Attempt]) -> frozenset[str]:
@@ -189,7 +216,7 @@ def _control_leaves(attempts: Sequence[Attempt]) -> frozenset[str]:
 def _read(attempt: Attempt, leaves: frozenset[str]) -> Symptom:
     kind = _kind(attempt)
     certificate = attempt.certificate
-    experiment = EXPERIMENTS[attempt.experiment]
+    experiment = find_experiment(attempt.experiment)
     asks_target = experiment.hello is not None and experiment.hello.name == "target"
     if kind == "ok" and certificate is not None and leaves and asks_target:
         is_other = certificate.leaf_sha256 not in leaves and certificate.covers_name is False
@@ -224,9 +251,9 @@ def _fails_by_chance(symptoms: tuple[Symptom, ...]) -> bool:
     )
 
 
-def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, int], ...], set[int], bool]:
+def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[Episode, ...], set[int], bool]:
     """Find the stretches in which the control, which had passed before, failed after another failure."""
-    episodes: list[tuple[Symptom, int]] = []
+    episodes: list[Episode] = []
     blocked: set[int] = set()
     has_passed = False
     trigger: Symptom | None = None
@@ -243,15 +270,36 @@ def _find_episodes(symptoms: tuple[Symptom, ...]) -> tuple[tuple[tuple[Symptom, 
         elif symptom.is_ok:
             unanswered = _unanswered_requests(symptom, fastest_s)
             if trigger is not None and (failed_controls or unanswered > 1):
-                episodes.append((trigger, len(failed_controls) + unanswered))
+                episodes.append(_measure(trigger, [symptoms[each] for each in failed_controls], symptom, unanswered))
                 blocked.update(failed_controls)
             has_passed, trigger, failed_controls = True, None, []
         elif has_passed and trigger is not None:
             failed_controls.append(index)
     if trigger is not None and failed_controls:
-        episodes.append((trigger, len(failed_controls)))
+        episodes.append(_measure(trigger, [symptoms[each] for each in failed_controls], None, 0))
         blocked.update(failed_controls)
     return tuple(episodes), blocked, bool(failed_controls)
+
+
+def _measure(trigger: Symptom, failed: list[Symptom], passed: Symptom | None, unanswered: int) -> Episode:
+    """Return an episode with what can be said of its length: it began after its trigger did, before the first control.
+
+    Args:
+        trigger: What set it off.
+        failed: Controls that failed.
+        passed: The one that got through at last.
+        unanswered: Requests for its connection that went unanswered.
+    """
+    first, *_ = (*failed, passed) if passed is not None else failed
+    began_s, first_s = trigger.attempt.started_s, first.attempt.started_s
+    at_least_s = failed[-1].attempt.started_s - first_s if failed else 0.0
+    if passed is None:
+        return Episode(trigger, len(failed), at_least_s, None)
+    made_s = passed.attempt.started_s + (passed.attempt.connect_s or 0.0)
+    if unanswered:
+        # The request before the one that was answered was sent a second earlier, or two.
+        at_least_s = max(at_least_s, passed.attempt.started_s - first_s + (0.0 if unanswered == 1 else 1.0))
+    return Episode(trigger, len(failed) + unanswered, at_least_s, made_s - began_s)
 
 
 def _unanswered_requests(symptom: Symptom, fastest_s: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.probe.experiments import find_experiment
 from pqtls.probe.model import HYBRID, KYBER_DRAFT, X25519
 from pqtls.wire.codepoints import TLS12, TLS13
 from pqtls.wire.groups import group_kind
@@ -81,7 +81,7 @@ def _shares(attempt: Attempt) -> tuple[int, ...]:
 
 
 def _versions(attempt: Attempt) -> tuple[int, ...]:
-    hello = EXPERIMENTS[attempt.experiment].hello
+    hello = find_experiment(attempt.experiment).hello
     return () if hello is None or hello.name != "target" else hello.versions
 
 
@@ -92,7 +92,7 @@ def _offers_both(attempt: Attempt) -> bool:
 
 def _declined_hybrid(attempt: Attempt) -> bool:
     """Tell whether the server was left the choice of the hybrid alone or a retry, and retried for a classical one."""
-    hello = EXPERIMENTS[attempt.experiment].hello
+    hello = find_experiment(attempt.experiment).hello
     if hello is None or X25519 in hello.shares or not any(_is_hybrid(group) for group in hello.groups):
         return False
     retried = attempt.was_retried and attempt.retry_group is not None and not _is_hybrid(attempt.retry_group)

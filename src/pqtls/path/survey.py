@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pqtls.errors import CannotProveError
 from pqtls.faults.catalogue import fault_name
-from pqtls.path.examine import FULL_LIMITS, Limits, examine
+from pqtls.path.examine import Limits, examine, limits_for
 from pqtls.path.reach import Reach, qualify
 from pqtls.probe.http_proxy import open_tunnel
 from pqtls.probe.network import SocketNetwork
@@ -140,7 +140,7 @@ def examine_target(
     from pqtls.probe.certificates import load_system_roots
 
     reach = reach or Reach()
-    limits = limits or (FULL_LIMITS if options.is_full else Limits())
+    limits = limits or limits_for(options)
     hop = target if reach.proxy is None else reach.proxy
     places = resolve(hop.host, hop.port, family)
     store = load_system_roots()
@@ -232,7 +232,9 @@ class _Route:
         network = open_network(self.place, self._target, self._reach)
         self.began = network.now() if self.began is None else self.began
         prober = Prober(network, self._target.server_name, self._store)
-        self.found = examine(prober, network, self._options, limits, self._report, self._attempts, self.began)
+        # What says something before TLS, or goes through a proxy, has other hops than the hello.
+        options = replace(self._options, can_limit_hops=getattr(network, "can_limit_hops", False))
+        self.found = examine(prober, network, options, limits, self._report, self._attempts, self.began)
 
 
 def _examine_all(routes: list[_Route], limits: Limits) -> tuple[Examined, ...]:

@@ -6,6 +6,7 @@ ALPN is offered: a server of another protocol might rightly refuse it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,7 @@ _LIST = (
         is_declinable=True,
     ),
     Experiment("E2", "classical, padded to 1700 B", "size without post-quantum bytes", _classical(padded_to=1700)),
+    Experiment("E2(5500)", "classical, padded to 5500 B", "the size of hellos to come", _classical(padded_to=5500)),
     Experiment("E2(2700)", "classical, padded to 2700 B", "size without two hybrid shares", _classical(padded_to=2700)),
     Experiment(
         "E2s", "classical, exactly one segment", "size without a second segment", _classical(padded_to="segment")
@@ -118,8 +120,6 @@ _LIST = (
     ),
     Experiment("E8(1000)", "hybrid, TCP segments of 1000 B", "MTU", _HYBRID, SendPlan(max_segment_bytes=1000)),
     Experiment("E8(536)", "hybrid, TCP segments of 536 B", "MTU", _HYBRID, SendPlan(max_segment_bytes=536)),
-    Experiment("E8(1240)", "hybrid, TCP segments of 1240 B", "MTU", _HYBRID, SendPlan(max_segment_bytes=1240)),
-    Experiment("E8(1360)", "hybrid, TCP segments of 1360 B", "MTU", _HYBRID, SendPlan(max_segment_bytes=1360)),
     Experiment(
         "E8c", "classical, TCP segments of 1000 B", "MTU towards us", _CLASSICAL, SendPlan(max_segment_bytes=1000)
     ),
@@ -137,6 +137,12 @@ _LIST = (
         "hybrid share alone, x25519 named, one segment",
         "has the server the group",
         HelloPlan(HYBRID_GROUPS, (HYBRID,), ONLY_TLS13, is_compact=True),
+    ),
+    Experiment(
+        "E10p",
+        "another hybrid's share alone, x25519 named, one segment",
+        "does a hybrid of another number get through",
+        HelloPlan((HYBRID_P256, *CLASSICAL_GROUPS), (HYBRID_P256,), ONLY_TLS13, is_compact=True),
     ),
     Experiment(
         "E11",
@@ -227,4 +233,35 @@ _LIST = (
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.id: experiment for experiment in _LIST}
-"""Every experiment by its id. E22 is E1 again after a failure; E20 repeats E5 and E1."""
+"""Every experiment without a number of its own. E22 is E1 again after a failure; E20 repeats what failed, and E1."""
+
+_NUMBERED = re.compile(r"(E18|E19)\((\d{1,5})\)|E21\((E[0-9a-z()+]+)@(\d{1,2})\)")
+
+
+def find_experiment(name: str) -> Experiment:
+    """Return an experiment, also of the families that take a number: E18(bytes), E19(ms), E21(experiment@hops).
+
+    Args:
+        name: Its id.
+
+    Raises:
+        KeyError: There is none of that id.
+    """
+    found = EXPERIMENTS.get(name)
+    if found is not None:
+        return found
+    match = _NUMBERED.fullmatch(name)
+    if match is None:
+        raise KeyError(name)
+    family, number, flight, hops = match.groups()
+    if family == "E18":
+        plan = _classical(padded_to=int(number))
+        return Experiment(name, f"classical, padded to {number} B", "the smallest size that fails", plan)
+    if family == "E19":
+        pause_ms = int(number)
+        title = f"classical, cut before the name, {pause_ms} ms pause"
+        cut = _split("before-name", pause_ms / 1000)
+        return Experiment(name, title, "the pause at which it fails", _CLASSICAL, cut)
+    limited = EXPERIMENTS[flight]
+    title, send = f"{flight}, to hop {hops}", replace(limited.send, hops=int(hops))
+    return Experiment(name, title, "where it is dropped or answered", limited.hello, send, is_aside=True)

@@ -67,12 +67,14 @@ class SendPlan:
         pause_s: Seconds between the writes; an answer that comes meanwhile ends the sending.
         record_cut: Where the second record starts, in bytes of the message; "half"; None for one record.
         max_segment_bytes: TCP_MAXSEG, set before the connection; None to leave it to the kernel.
+        hops: Routers that what is sent after connecting may cross, less one (IP TTL); None for the kernel's own.
     """
 
     cut: Cut | None = None
     pause_s: float = 0.0
     record_cut: int | Literal["half"] | None = None
     max_segment_bytes: int | None = None
+    hops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Experiment:
         hello: The hello; None for a connection that sends nothing (E0).
         send: How it is sent.
         is_declinable: A server without the group or version may rightly refuse it.
+        is_aside: It was not meant to arrive: its outcome speaks for no class.
     """
 
     id: str
@@ -94,6 +97,7 @@ class Experiment:
     hello: HelloPlan | None
     send: SendPlan = SendPlan()
     is_declinable: bool = False
+    is_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +237,7 @@ Ending = Literal[
     "malformed",  # TLS that breaks the rules, such as a retry for a group that was already shared
     "bad-finish",  # a ServerHello, then protected records that do not open, or a Finished that does not verify
     "retry-only",  # a retry for a group that pqtls has no keys for, such as the Kyber draft; nothing more was sent
+    "expired",  # E21: a router said that it threw a packet away whose hops were spent, as it was meant to
     "silent",  # E0: the server waits for us to speak, as it should
     "refused",
     "connect-timeout",

@@ -9,15 +9,25 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pqtls.probe.tcp_info import read_tcp_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pqtls.probe.model import TcpFacts
 
 _READ_BYTES = 65_536
+# Linux's numbers; Python has names for some of them only.
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+_USUAL_HOPS = -1
+
+
+class HopsSpentError(OSError):
+    """A router on the way threw a packet away because its hops were spent, and said so."""
 
 
 class Connection(Protocol):
@@ -52,6 +62,17 @@ class Connection(Protocol):
 
     def tcp_facts(self) -> TcpFacts | None:
         """Return what the kernel knows now."""
+
+    def limit_hops(self, hops: int | None) -> None:
+        """Let what is sent from now on cross so many routers, less one; an error tells when one threw it away.
+
+        Args:
+            hops: IP TTL; None for the usual again.
+
+        Raises:
+            HopsSpentError: In `send` and `receive`, once a router has said so.
+            OSError: This connection cannot.
+        """
 
     def close(self, linger_s: float) -> None:
         """End the connection in order.
@@ -101,6 +122,7 @@ class SocketConnection:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._is_limited = False
         self.address = str(connection.getpeername()[0])
         self.local_port = int(connection.getsockname()[1])
         self.preamble_s = 0.0
@@ -109,20 +131,43 @@ class SocketConnection:
     def send(self, data: bytes, timeout_s: float) -> None:
         """See `Connection`."""
         self._socket.settimeout(timeout_s)
-        self._socket.sendall(data)
+        with self._reading_hops():
+            self._socket.sendall(data)
 
     def receive(self, timeout_s: float) -> bytes | None:
         """See `Connection`."""
         # 0 would mean "do not block"; a deadline that has passed still takes what is there.
         self._socket.settimeout(max(timeout_s, 0.001))
+        with self._reading_hops():
+            try:
+                return self._socket.recv(_READ_BYTES)
+            except TimeoutError:
+                return None
+
+    @contextlib.contextmanager
+    def _reading_hops(self) -> Iterator[None]:
         try:
-            return self._socket.recv(_READ_BYTES)
-        except TimeoutError:
-            return None
+            yield
+        except OSError as error:
+            # A router's "time exceeded", which Linux turns into this where IP_RECVERR is set (net/ipv4/tcp_ipv4.c).
+            if self._is_limited and error.errno == errno.EHOSTUNREACH:
+                raise HopsSpentError(*error.args) from error
+            raise
 
     def tcp_facts(self) -> TcpFacts | None:
         """See `Connection`."""
         return read_tcp_facts(self._socket)
+
+    def limit_hops(self, hops: int | None) -> None:
+        """See `Connection`."""
+        self._is_limited = hops is not None
+        value = _USUAL_HOPS if hops is None else hops
+        if self._socket.family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, self._is_limited)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, value)
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, self._is_limited)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, value)
 
     def close(self, linger_s: float) -> None:
         """See `Connection`."""
@@ -148,7 +193,12 @@ class SocketNetwork:
     Args:
         family: AF_INET or AF_INET6.
         address: As `socket.connect` takes it.
+
+    Attributes:
+        can_limit_hops: Packets of a connection can be given fewer hops, and routers that end them are heard.
     """
+
+    can_limit_hops = sys.platform == "linux"
 
     def __init__(self, family: socket.AddressFamily, address: tuple[Any, ...]) -> None:
         self._family = family

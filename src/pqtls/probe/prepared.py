@@ -121,6 +121,10 @@ class _PreparedConnection:
             rcv_ooopack=_less(facts.rcv_ooopack, before.rcv_ooopack),
         )
 
+    def limit_hops(self, hops: int | None) -> None:
+        """See `Connection`."""
+        self._connection.limit_hops(hops)
+
     def close(self, linger_s: float) -> None:
         """See `Connection`."""
         self._connection.close(linger_s)

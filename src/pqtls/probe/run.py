@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from pqtls.probe.client import Handshaker, has_downgrade_sentinel
 from pqtls.probe.dialogue import BeforeTlsError
 from pqtls.probe.keys import make_key_pair
 from pqtls.probe.model import Attempt, Ending
+from pqtls.probe.network import HopsSpentError
 from pqtls.probe.plan import USUAL_MSS_BYTES, USUAL_MSS_BYTES_IPV6, prepare, prepare_second
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Prober:
         except BaseException:
             connection.abort()
             raise
-        if changes["ending"] == "timeout":
+        if changes["ending"] in ("timeout", "expired"):
             # A FIN would queue behind what is lost; servers that take one client at a time would wait for it.
             connection.abort()
         else:
@@ -124,8 +126,18 @@ class _Talk:
         self._ready = replace(ready, sent=replace(ready.sent, is_relayed=self._connection.is_relayed))
         self._handshaker = Handshaker(self._ready, self._retry)
         self._started_s = self._sent_s = self._now()
-        ending, detail, was_early = self._converse()
-        return self._describe(ending, detail, was_early)
+        hops = self._experiment.send.hops
+        if hops is None:
+            return self._describe(*self._converse())
+        try:
+            self._connection.limit_hops(hops)
+            ending = self._converse()
+        except OSError as error:
+            ending = "timeout", f"Nothing was sent: hops cannot be limited here ({error.strerror or error}).", False
+        # The reset that ends the connection is to reach the far end.
+        with contextlib.suppress(OSError):
+            self._connection.limit_hops(None)
+        return self._describe(*ending)
 
     def _listen(self) -> dict[str, Any]:
         """E0: does the server speak first?"""
@@ -173,6 +185,8 @@ class _Talk:
             # A finished handshake stays finished: some servers reset rather than wait for our farewell.
             if progress.ending != "answered":
                 return "reset", "The connection was reset.", not is_all_sent
+        except HopsSpentError:
+            return "expired", "A router says that the packet's hops were spent.", False
         except TimeoutError:
             return "timeout", "The kernel could not send all of the hello.", False
         except OSError as error:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pqtls.faults.catalogue import CATALOGUE, fault_name
 from pqtls.path.reading import read_attempts
-from pqtls.path.words import say_state
-from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.path.words import say_gap, say_hops, say_state
+from pqtls.probe.experiments import find_experiment
 from pqtls.report.terminal import clean_text
 from pqtls.wire.codepoints import alert_name, version_name
 from pqtls.wire.groups import group_name
@@ -39,11 +39,19 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
         ways += [f"STARTTLS of {found.starttls}"] if found.starttls else []
         lines.append(_row("via", ", then ".join(ways)))
     if found.verdict != "healthy" and found.server_state != "unknown":
-        lines.append(_row("server", say_state(found.server_state)))
+        lines.append(_row("server", say_state(found.server_state, is_faulty=found.verdict == "fault")))
     for fault in found.faults:
         confidence = f", {fault.confidence:.0%}" + (f"; {fault.detail}" if fault.detail else "")
         lines.append(_row("fault", f"{fault.id} {fault_name(fault.id)}{confidence}"))
+        if CATALOGUE[fault.id].radar:
+            lines.append(_row("radar", f"Cloudflare Radar calls it {CATALOGUE[fault.id].radar}"))
         lines += [_row("hit", f"{v.what} ({v.source})") for v in CATALOGUE[fault.id].victims[:_MAX_VICTIMS]]
+    if found.findings.gap is not None:
+        gap = found.findings.gap
+        lines += [_row("pause", text) for text in say_gap(gap)]
+        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}, without {gap.unpaused.say_interval()}"))
+    if found.findings.hops is not None:
+        lines.append(_row("hops", f"{found.findings.hops.flight} ends {say_hops(found.findings.hops)}"))
     if found.also_fits:
         lines.append(_row("also", ", ".join(f"{each} {fault_name(each)}" for each in found.also_fits)))
     for workaround in found.workarounds:
@@ -67,7 +75,7 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
 
 def _render_attempt(symptom: Symptom) -> Line:
     attempt = symptom.attempt
-    title = EXPERIMENTS[attempt.experiment].title
+    title = find_experiment(attempt.experiment).title
     style = "green" if symptom.is_ok else "red"
     return [
         (f"{attempt.experiment:<{_ID_WIDTH}}", "bold"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pqtls.faults.catalogue import fault_name
 from pqtls.lab.paths.draws import HEALTHY
 from pqtls.lab.paths.path_lab import PathLab
-from pqtls.path.examine import examine
+from pqtls.path.examine import examine, limits_for
 from pqtls.path.plan import PlanOptions
 from pqtls.probe.run import Prober
 
@@ -69,20 +69,21 @@ def run_path(fault: str, seed: int, *, is_loopback: bool = False) -> PathRun:
     with PathLab(is_loopback=is_loopback) as lab:
         scenario = lab.apply(fault, seed)
         began = time.monotonic()
-        found = _examine(lab, is_full=scenario.is_full)
+        found = _examine(lab, scenario)
         seconds = time.monotonic() - began
         problem = find_problem(scenario, found, is_loopback=is_loopback)
         lab.apply(fault, seed, is_removed=True)
-        control = _examine(lab, is_full=scenario.is_full)
+        control = _examine(lab, scenario)
         is_healthy = control.verdict == "healthy" and not control.faults
         control_problem = "" if is_healthy else f"{control.verdict} {sorted(control.fault_ids)} without the fault"
     named = tuple(sorted(found.fault_ids))
     return PathRun(fault, seed, problem, control_problem, len(found.attempts), seconds, named)
 
 
-def _examine(lab: PathLab, *, is_full: bool) -> Diagnosis:
+def _examine(lab: PathLab, scenario: Scenario) -> Diagnosis:
     network = lab.network()
-    return examine(Prober(network, lab.server_name), network, PlanOptions(is_full=is_full))
+    options = PlanOptions(scenario.is_full, scenario.repeats, network.can_limit_hops)
+    return examine(Prober(network, lab.server_name), network, options, limits_for(options))
 
 
 def find_problem(scenario: Scenario, found: Diagnosis, *, is_loopback: bool = False) -> str:

@@ -185,6 +185,16 @@ def _penalty(fault: str, rng: random.Random) -> Scenario:
     return _scenario(fault, rng, {"F40"}, box=box, triggered_by={inner})
 
 
+def _mixed_pool(fault: str, rng: random.Random) -> Scenario:
+    """F43: two to four servers take turns, of which one reads once, or refuses what is new."""
+    kind = rng.choice(("number", "schemes", "once"))
+    refusal = rng.choice(("alert:40", "reset", "close"))
+    looks = {"number": Dislike(("groups",), (HYBRID,)), "schemes": Dislike(("signatures",), ML_DSA_SCHEMES)}
+    tls = _tls(rng, groups=_WITH_HYBRID, dislikes=looks.get(kind), refusal=refusal)
+    front = Front("once", refusal) if kind == "once" else Front()
+    return _scenario(fault, rng, {"F43"}, tls=tls, front=front, pool=rng.randint(2, 4), repeats=12)
+
+
 def _low_mtu(fault: str, rng: random.Random) -> Scenario:
     mtu = rng.choice((1480, 1420, 1400, 1280, rng.randint(952, 1492)))
     both_ways = rng.random() < 0.5
@@ -280,6 +290,7 @@ DRAWINGS: dict[str, Callable[[str, random.Random], Scenario]] = {
     "F34": _tls12,
     "F35": _inspected,
     "F40": _penalty,
+    "F43": _mixed_pool,
     "F45": _big_flight,
     "F46": _asks_again,
 }

@@ -143,6 +143,8 @@ class Scenario:
         also: Ids that must be among those that fit as well.
         triggered_by: The same of what sets a penalty off.
         is_full: The fault shows only in the whole set of experiments.
+        pool: So many servers take turns behind the address, of which one has the fault.
+        repeats: How often it has to be repeated to be seen (`pqtls path --repeat`).
         state: Server state that must come out, "" for any.
         costs: Costs that must come out.
     """
@@ -157,6 +159,8 @@ class Scenario:
     also: frozenset[str] = frozenset()
     triggered_by: frozenset[str] = frozenset()
     is_full: bool = False
+    pool: int = 1
+    repeats: int = 0
     state: str = ""
     costs: frozenset[str] = field(default_factory=frozenset)
 
@@ -172,4 +176,4 @@ class Scenario:
         """Return the same path, its fault taken out: the negative control."""
         link = replace(self.link, forward_hole_bytes=None, reverse_hole_bytes=None)
         tls = replace(self.tls, dislikes=None, retry_fault="", hybrid_fault="")
-        return Scenario(self.fault, link, None, Front(), tls, is_full=self.is_full)
+        return Scenario(self.fault, link, None, Front(), tls, is_full=self.is_full, repeats=self.repeats)

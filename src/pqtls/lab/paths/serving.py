@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import tempfile
@@ -15,7 +16,7 @@ from pqtls.lab.paths.tls_server import TlsServer, http_answer
 from pqtls.wire.errors import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pqtls.lab.names import Address
     from pqtls.lab.paths.scenario import Front, Tls
@@ -166,6 +167,23 @@ def serve_as(front: Front, tls: Tls, identity: Identity) -> Callable[[socket.soc
             peer = LibraryServer(context, lambda _: http_answer("TLS 1.2"))
         time.sleep(tls.think_s)
         _converse(connection, peer, data)
+
+    return handle
+
+
+def take_turns(handlers: Sequence[Callable[[socket.socket], None]]) -> Callable[[socket.socket], None]:
+    """Return a handler that gives each connection to the next of several.
+
+    Args:
+        handlers: The servers of a pool.
+    """
+    turns = itertools.cycle(handlers)
+    lock = threading.Lock()
+
+    def handle(connection: socket.socket) -> None:
+        with lock:
+            chosen = next(turns)
+        chosen(connection)
 
     return handle
 

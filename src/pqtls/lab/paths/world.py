@@ -104,7 +104,7 @@ class World:
 
     def _listen(self, scenario: Scenario, request: dict[str, Any]) -> dict[str, Any]:
         from pqtls.lab.paths.scenario import Front, Tls
-        from pqtls.lab.paths.serving import inspect_as, route_as, serve_as
+        from pqtls.lab.paths.serving import inspect_as, route_as, serve_as, take_turns
 
         identity = _identity(*request["server"])
         place = topology.SERVER_ADDRESS
@@ -119,7 +119,9 @@ class World:
             where = self._open("server", place, route_as(scenario.front, upstream, default))
         else:
             is_tiny = scenario.front.reading == "window"
-            where = self._open("server", place, serve_as(scenario.front, scenario.tls, identity), is_tiny=is_tiny)
+            odd = serve_as(scenario.front, scenario.tls, identity)
+            even = serve_as(Front(), scenario.without_fault().tls, identity)
+            where = self._open("server", place, take_turns([odd, *[even] * (scenario.pool - 1)]), is_tiny=is_tiny)
         return {"address": where[0], "port": where[1]}
 
     def _open(self, namespace: str, address: str, handle: Any, *, is_tiny: bool = False) -> Address:
