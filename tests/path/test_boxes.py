@@ -189,7 +189,7 @@ BOXES: dict[str, Box] = {
     "nginx, ssl_preread": Box("nginx", _nginx_preread, state="preferred"),
     "nginx, ssl_preread, all": Box("nginx", _nginx_preread, is_full=True, state="preferred"),
     "sniproxy": Box("sniproxy", _sniproxy, state="preferred"),
-    "sniproxy, two records": Box("sniproxy", _sniproxy, frozenset(("F07",)), is_full=True),
+    "sniproxy, two records": Box("sniproxy", _sniproxy, frozenset(("F07",)), is_full=True, note="5500 bytes"),
     "sslh": Box("sslh", _sslh("sslh"), state="preferred"),
     "sslh, two records": Box("sslh", _sslh("sslh"), frozenset(("F07",)), is_full=True),
     "sslh-select, two records": Box("sslh-select", _sslh("sslh-select"), frozenset(("F07",)), is_full=True),

@@ -123,3 +123,19 @@ def test_a_server_of_little_patience_is_not_told_from_one_that_reads_once(hybrid
         found = look(proxy.port)
     assert found.fault_ids == {"F01", "F04"}, found.answer
     assert "F05" in found.also_fits
+
+
+def test_a_buffer_for_the_biggest_hello_hides_no_other_fault(hybrid_port: int) -> None:
+    """sniproxy: 4,096 bytes, and one record; today's hybrids fit the one, and only cut ones meet the other."""
+
+    def judge(connection: socket.socket) -> bytes | None:
+        data = real.read_whole(connection)
+        if len(data) > 4096 or len(data) > 5 + int.from_bytes(data[3:5], "big"):
+            connection.sendall(real.ALERT_40)
+            return None
+        return data
+
+    with real.Proxy(hybrid_port, judge) as proxy:
+        found = look(proxy.port, is_full=True)
+    assert found.fault_ids == {"F07"}, found.answer
+    assert any("5500 bytes" in note for note in found.notes)

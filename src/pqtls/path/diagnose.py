@@ -10,7 +10,7 @@ from pqtls.path.costs import find_costs
 from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
 from pqtls.path.findings import PAUSED, Rate, find_block, find_findings, find_hops
 from pqtls.path.forecasts import explain
-from pqtls.path.plan import TAKEN_TIMES
+from pqtls.path.plan import BIGGEST, TAKEN_TIMES
 from pqtls.path.pools import find_mixed, find_pool
 from pqtls.path.reading import CONTROL, SILENT, read_attempts
 from pqtls.path.sharpening import HEADERS_IPV4, HEADERS_IPV6
@@ -109,12 +109,23 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return _healthy(reading, attempts)
     hypotheses = _refine(explain(reading), attempts)
     if not hypotheses:
-        return _pool(reading) or _unexplained(reading)
+        return _beside_the_biggest(reading) or _pool(reading) or _unexplained(reading)
     if len(reading.failures) < _MIN_FAILURES:
         note = "Seen once only: repeat the examination."
         fits = tuple(hypothesis.fault for hypothesis in hypotheses)
         return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=(note,))
     return _fault(hypotheses, reading)
+
+
+def _beside_the_biggest(reading: Reading) -> Diagnosis | None:
+    """Name what explains all but the biggest hello, where that failed too; the buffer of today's size is told beside."""
+    rest = replace(reading, counted=tuple(each for each in reading.counted if each.attempt.experiment != BIGGEST))
+    hypotheses = explain(rest)
+    if not reading.failed(BIGGEST) or not hypotheses or len(rest.failures) < _MIN_FAILURES:
+        return None
+    size_bytes = next(each.attempt.sent.size_bytes for each in reading.of(BIGGEST) if each.attempt.sent is not None)
+    note = f"Besides, a hello of {size_bytes} bytes fails ({BIGGEST}): a fixed buffer (F03) that smaller ones fit."
+    return replace(_fault(hypotheses, rest), notes=(note,))
 
 
 def _unsteady(reading: Reading) -> Diagnosis:

@@ -31,7 +31,7 @@ FULL = (
 )
 _WITHOUT_CONTROL = ("E23", "E15c", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
 # As big as an Envoy's hello (inetaf/tcpproxy#40): there are buffers of 4096 bytes, which today's hybrids still fit.
-_BIGGEST = "E2(5500)"
+BIGGEST = "E2(5500)"
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
@@ -118,7 +118,7 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
             return _repeat(reading, options) if counted is None else Step(counted, _AFTER_FAILURE_S)
     experiments = _state_experiments(attempts) if is_clean and not options.is_full else _full_set(reading, attempts)
     if options.is_full:
-        experiments = (*experiments, _BIGGEST)
+        experiments = (*experiments, BIGGEST)
     missing = next((each for each in experiments if each not in done), None)
     if missing is not None:
         return Step(missing)
