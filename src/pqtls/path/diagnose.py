@@ -118,7 +118,7 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
 
 
 def _beside_the_biggest(reading: Reading) -> Diagnosis | None:
-    """Name what explains all but the biggest hello, where that failed too; the buffer of today's size is told beside."""
+    """Name what explains all but the biggest hello, where that failed too; its buffer is told beside."""
     rest = replace(reading, counted=tuple(each for each in reading.counted if each.attempt.experiment != BIGGEST))
     hypotheses = explain(rest)
     if not reading.failed(BIGGEST) or not hypotheses or len(rest.failures) < _MIN_FAILURES:
