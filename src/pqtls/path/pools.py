@@ -17,6 +17,8 @@ _TRIES = 3
 _MIN_SEEN = 2
 _MAX_NAMES = 2
 _MAX_CHANCE = 0.1
+# All that is new in one hello: whatever a server of a pool does not bear shows.
+_NEWEST = "E23"
 
 
 def find_mixed(reading: Reading) -> dict[str, Rate]:
@@ -83,8 +85,7 @@ def next_repeat(reading: Reading, repeats: int) -> str | None:
         reading: The attempts, read.
         repeats: How often.
     """
-    hybrid = "E23" if reading.passed("E23") else "E5"
-    found = _next_of(reading, {hybrid: repeats, PAUSED[0]: repeats})
+    found = _next_of(reading, {_NEWEST: repeats, PAUSED[0]: repeats})
     return CONTROL if found is None and len(reading.of(CONTROL)) < repeats else found
 
 
