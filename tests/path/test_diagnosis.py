@@ -48,6 +48,17 @@ def test_one_failure_names_nothing() -> None:
     assert (found.verdict, found.faults) == ("inconclusive", ())
 
 
+def test_connections_that_break_at_random_are_no_pool() -> None:
+    """Two resets among thirty connections, none of them on one of the few controls, name nothing."""
+    names = ["E1", "E23", "E3", "E1", "E23", "E3", "E1", "E23", "E3", "E1", "E23", "E3", "E1", "E23", "E3"]
+    attempts = [attempt(name, "reset" if number in (4, 11) else "answered") for number, name in enumerate(names)]
+    found = diagnose(attempts)
+    assert (found.verdict, found.faults, found.also_fits) == ("inconclusive", (), ("F43",))
+    assert "E23 failed 1 of 5 (95 %: " in found.answer
+    pool = diagnose([*attempts, *[attempt("E1", "answered")] * 12, *[attempt("E23", "reset")] * 2])
+    assert pool.fault_ids == {"F43"}
+
+
 def test_silence_that_does_not_come_again_is_loss() -> None:
     lost = TcpFacts(bytes_acked=0, total_retrans=4, snd_wnd=64240)
     attempts = [attempt("E1", "answered"), attempt("E5", "timeout", lost), attempt("E1", "answered")]

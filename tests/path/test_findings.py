@@ -100,7 +100,7 @@ def test_one_bad_server_of_some(servers: int, hybrid_port: int) -> None:
     """In turns, as most balancers do: a steady order of experiments would meet the same server each time."""
     bad = real.refuse(lambda hello: HYBRID in hello.supported_groups, real.ALERT_40)
     with real.Proxy(hybrid_port, take_turns(bad, *[real.read_whole] * (servers - 1))) as proxy:
-        found = look(proxy.port, PlanOptions(repeats=6))
+        found = look(proxy.port, PlanOptions(repeats=10))
     assert found.fault_ids == {"F43"}, found.answer
     counts = {each.experiment: each for each in found.repetitions}
     hybrid = counts["E23"]

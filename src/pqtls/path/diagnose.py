@@ -145,7 +145,7 @@ def _unexplained(reading: Reading) -> Diagnosis:
         mixed = [f"{CONTROL}, the control, both failed and got through"]
     note = "No class of the catalogue explains all outcomes; several faults at once can look so."
     if mixed:
-        note = f"It comes and goes: {', '.join(mixed)}. --repeat 30 counts on."
+        note = f"It comes and goes: {', '.join(mixed)}, {_say_control(reading)}. --repeat 30 counts on."
     return Diagnosis("inconclusive", "unknown", also_fits=("F43",) if mixed else (), notes=(note,))
 
 
@@ -164,8 +164,8 @@ def _pool(reading: Reading) -> Diagnosis | None:
 
 
 def _say_control(reading: Reading) -> str:
-    total = sum(each.attempt.experiment == CONTROL for each in reading.counted)
-    return f"the control {Rate(0, total)}"
+    outcomes = [each.is_ok for each in reading.counted if each.attempt.experiment == CONTROL]
+    return f"the control {Rate(outcomes.count(False), len(outcomes))}"
 
 
 def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:

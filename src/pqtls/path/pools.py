@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pqtls.path.findings import PAUSED, Rate, find_gap
@@ -15,6 +16,9 @@ _ENOUGH_PAUSED = 4
 _TRIES = 3
 _MIN_SEEN = 2
 _MAX_NAMES = 2
+_MAX_CHANCE = 0.1
+# All that is new in one hello: whatever a server of a pool does not bear shows.
+_NEWEST = "E23"
 
 
 def find_mixed(reading: Reading) -> dict[str, Rate]:
@@ -34,8 +38,8 @@ def find_mixed(reading: Reading) -> dict[str, Rate]:
 def find_pool(reading: Reading) -> tuple[str, Rate] | None:
     """Return the experiment that shows a mixed pool and how often it failed; None if none does.
 
-    What failed at times and at others got through did so at least twice; the control always got through; and no pause
-    decides.
+    What failed at times and at others got through did so at least twice; the control always got through, so often that
+    this is no chance; and no pause decides.
 
     Args:
         reading: The attempts, read.
@@ -48,7 +52,16 @@ def find_pool(reading: Reading) -> tuple[str, Rate] | None:
     name, rate = max(mixed.items(), key=lambda item: item[1].attempts)
     failed = sum(each.failed for each in mixed.values())
     passed = sum(each.attempts for each in mixed.values()) - failed
-    return (name, rate) if failed >= _MIN_SEEN and passed >= _MIN_SEEN else None
+    is_seen = failed >= _MIN_SEEN and passed >= _MIN_SEEN
+    return (name, rate) if is_seen and _chance(reading) <= _MAX_CHANCE else None
+
+
+def _chance(reading: Reading) -> float:
+    """Return how likely failures that hit any connection would have spared every control."""
+    controls = sum(each.attempt.experiment == CONTROL for each in reading.counted)
+    others = len(reading.counted) - controls
+    failed = len(reading.failures)
+    return math.comb(others, failed) / math.comb(others + controls, failed)
 
 
 def next_count(reading: Reading) -> str | None:
@@ -72,8 +85,7 @@ def next_repeat(reading: Reading, repeats: int) -> str | None:
         reading: The attempts, read.
         repeats: How often.
     """
-    hybrid = "E23" if reading.passed("E23") else "E5"
-    found = _next_of(reading, {hybrid: repeats, PAUSED[0]: repeats})
+    found = _next_of(reading, {_NEWEST: repeats, PAUSED[0]: repeats})
     return CONTROL if found is None and len(reading.of(CONTROL)) < repeats else found
 
 

@@ -166,7 +166,8 @@ def read_attempts(attempts: Sequence[Attempt]) -> Reading:
     got_through = {each.attempt.experiment for each in symptoms if each.is_ok}
     episodes, blocked, is_blocked = _find_episodes(symptoms)
     is_by_chance = _fails_by_chance(symptoms)
-    if is_by_chance or any(each.trigger.attempt.experiment in got_through for each in episodes):
+    is_refuted = _is_refuted(symptoms, episodes)
+    if is_by_chance or is_refuted or any(each.trigger.attempt.experiment in got_through for each in episodes):
         # What gets through at other times sets nothing off: these controls failed by chance, and count.
         episodes, blocked, is_blocked = (), set(), False
     noise = _find_noise([each for index, each in enumerate(symptoms) if index not in blocked])
@@ -248,6 +249,16 @@ def _fails_by_chance(symptoms: tuple[Symptom, ...]) -> bool:
         before.is_ok and not after.is_ok
         for before, after in pairwise(symptoms)
         if before.attempt.experiment == after.attempt.experiment == CONTROL
+    )
+
+
+def _is_refuted(symptoms: tuple[Symptom, ...], episodes: tuple[Episode, ...]) -> bool:
+    """Tell whether what set a penalty off failed at another time without one: then controls were late by loss."""
+    triggers = [each.trigger for each in episodes]
+    return any(
+        not before.is_ok and after.is_ok and after.attempt.experiment == CONTROL and before not in triggers
+        for before, after in pairwise(symptoms)
+        if before.attempt.experiment in {each.attempt.experiment for each in triggers}
     )
 
 

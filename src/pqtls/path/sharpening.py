@@ -141,4 +141,6 @@ def _tells(looked: dict[tuple[str, int], Symptom], name: str, hops: int, high: i
 
 
 def _is_one_segment(reading: Reading, name: str) -> bool:
-    return all(each.attempt.sent is not None and len(each.attempt.sent.segments()) == 1 for each in reading.of(name))
+    attempts = [each.attempt for each in reading.of(name)]
+    # What failed at its second hello got further with the first.
+    return all(a.sent is not None and len(a.sent.segments()) == 1 and not a.was_retried for a in attempts)

@@ -192,7 +192,7 @@ def _mixed_pool(fault: str, rng: random.Random) -> Scenario:
     looks = {"number": Dislike(("groups",), (HYBRID,)), "schemes": Dislike(("signatures",), ML_DSA_SCHEMES)}
     tls = _tls(rng, groups=_WITH_HYBRID, dislikes=looks.get(kind), refusal=refusal)
     front = Front("once", refusal) if kind == "once" else Front()
-    return _scenario(fault, rng, {"F43"}, tls=tls, front=front, pool=rng.randint(2, 4), repeats=12)
+    return _scenario(fault, rng, {"F43"}, tls=tls, front=front, pool=rng.randint(2, 4), repeats=16)
 
 
 def _low_mtu(fault: str, rng: random.Random) -> Scenario:
