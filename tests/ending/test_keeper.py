@@ -102,7 +102,7 @@ def test_a_program_runs_as_asked() -> None:
         assert run(keeper, "env") == (0, f"PATH={os.defpath}\n")
         assert run(keeper, "sh", "-c", "kill -9 $$") == (-9, "")
         assert run(keeper, "sh", "-c", "yes | head -1; trap") == (0, "y\n")
-        code, text = run(keeper, "/nonexistent")
+        code, text = run(keeper, f"{keeper.folder}/no-such-program")
         assert (code, text) == (127, "pqtls: the program cannot be started: No such file or directory.\n")
         assert run(keeper, "/etc/passwd")[0] == 126
         ignored = "grep -E '^Sig(Ign|Blk)' /proc/self/status"

@@ -254,3 +254,17 @@ def test_a_server_with_groups_of_its_own_stays_classical(graft: Graft, certifica
     found = answer_of("socat", tmp_path, certificate, RUN, graft)
     assert (found.verdict, found.reason) == ("not-post-quantum", "server-chose-classical"), found.detail
     assert (tmp_path / "stderr").read_text().startswith("pqtls: socat sets its own groups")
+
+
+def test_what_breaks_is_told_before() -> None:
+    """Debian 12's `openssl` ends in a segmentation fault at `req -addext` on a newer library: its tables have no thunks."""
+    need("openssl")
+    version = subprocess.run(["openssl", "version"], env=environment(), capture_output=True, text=True, check=True)
+    if not version.stdout.startswith("OpenSSL 3.0."):
+        pytest.skip("this machine's openssl was built for a newer one")
+    told = subprocess.run([*RUN, "openssl", "version"], env=environment(), capture_output=True, text=True, check=True)
+    assert told.stderr.startswith("pqtls: openssl was built for an OpenSSL before 3.3"), told.stderr
+    assert "(Library: OpenSSL 3.0" not in told.stdout, "it runs all the same, on the graft"
+    need("curl")
+    control = subprocess.run([*RUN, "curl", "--version"], env=environment(), capture_output=True, text=True, check=True)
+    assert control.stderr == ""

@@ -112,13 +112,13 @@ def run(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool
 
 
 def _warn(command: Sequence[str], environment: dict[str, str], *, require_pq: bool) -> None:
-    """Say on standard error if the program, by what its files tell, will not use this OpenSSL; refuse if it must."""
+    """Say on standard error if, by its files, the program will not use this OpenSSL, or not well; refuse if it must."""
     from pqtls.openssl.program_tls import examine_program
 
     found = examine_program(command, environment)
     if found.is_reached is False and require_pq:
         raise CannotProveError(f"Post-quantum TLS is required, but {found.explanation}", found.next_step)
-    if found.is_reached is False:
+    if found.explanation:
         click.echo(f"pqtls: {found.explanation}\n  {found.next_step}", err=True)
 
 

@@ -61,6 +61,8 @@ _FROZEN = b"MEI\x0c\x0b\x0a\x0b\x0e"  # the cookie of PyInstaller's archives
 _GO = re.compile(rb"\xff Go buildinf:[\x04\x08][\x02\x03].{16}[\x01-\x7f](go(\d+)\.(\d+)[A-Za-z0-9.+-]*)", re.DOTALL)
 _RUSTLS = re.compile(rb"rustls-(\d+\.\d+\.\d+)[/\\]src")
 _STATIC_LIBSSL = re.compile(rb"SSL_CTX_new|ssl[/\\]statem|tls_construct_client_hello")
+# OpenSSL since 3.3 walks a hash table by functions that programs built for an older one never set (seen with 3.5.9).
+_WALKS_TABLES, _SETS_THUNKS = b"\0OPENSSL_LH_doall", b"\0OPENSSL_LH_set_thunks\0"
 _OF_A_GRAFT = "A graft does nothing for it, and --groups neither."
 _UPDATE = "Update the program itself, or use one that is linked to libssl.so.3, such as curl."
 
@@ -76,7 +78,7 @@ class ProgramTls:
             LD_LIBRARY_PATH), "clean-starter", "other-library", "static", "go", "frozen", "none" (no TLS library:
             what it starts is its own affair), "unknown" (a shell's script, or no program that can be read).
         library: The library in words; "" where there is none or it is not known.
-        explanation: Why it is not reached, as a sentence; "" where there is nothing to say.
+        explanation: Why it is not reached, or what breaks although it is, as a sentence; "" where there is nothing to say.
         next_step: What to do; "" where there is nothing to say.
     """
 
@@ -154,7 +156,7 @@ def _examine_openssl(program: Path, name: str, mapped: Sequence[Mapped], is_priv
         explanation = f"{name} sets its own groups (known by its name, measured): a newer OpenSSL changes nothing."
         return ProgramTls(program, "own-groups", library, explanation, pinned)
     if is_new:
-        return ProgramTls(program, "openssl", library)
+        return ProgramTls(program, "openssl", library, *_find_break(program, name, library))
     if is_privileged:
         explanation = f"{name} is set-user-ID or has capabilities: it gets no LD_LIBRARY_PATH and keeps {library}."
         step = "No graft reaches it; it does what the system's own OpenSSL does."
@@ -163,6 +165,17 @@ def _examine_openssl(program: Path, name: str, mapped: Sequence[Mapped], is_priv
     explanation = f"{name} uses {where}, which has no ML-KEM (OpenSSL 3.5 does)."
     step = "Where it is told to look there (DT_RPATH), LD_LIBRARY_PATH has no effect; else use --openssl graft."
     return ProgramTls(program, "old-openssl", library, explanation, step)
+
+
+def _find_break(program: Path, name: str, library: str) -> tuple[str, str]:
+    """Return what breaks in a program that was built for an older OpenSSL, and what to do; twice "" for nothing."""
+    data = _read(program)
+    if _WALKS_TABLES not in data or _SETS_THUNKS in data:
+        return "", ""
+    explanation = (
+        f"{name} was built for an OpenSSL before 3.3 and walks its hash tables: {library} crashes where it does."
+    )
+    return explanation, "For `openssl req -addext` and the like run it without pqtls; its s_client works."
 
 
 def _examine_inside(program: Path, name: str) -> ProgramTls:
