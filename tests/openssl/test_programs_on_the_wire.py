@@ -257,9 +257,9 @@ def test_a_server_with_groups_of_its_own_stays_classical(graft: Graft, certifica
 
 
 def test_what_breaks_is_told_before() -> None:
-    """Debian 12's `openssl` ends in a segmentation fault at `req -addext` on a newer library: its tables have no thunks."""
-    need("openssl")
-    version = subprocess.run(["openssl", "version"], env=environment(), capture_output=True, text=True, check=True)
+    """Debian 12's `openssl` ends in a segmentation fault at `req -addext` on a newer library."""
+    program = need("openssl")
+    version = subprocess.run([program, "version"], env=environment(), capture_output=True, text=True, check=True)
     if not version.stdout.startswith("OpenSSL 3.0."):
         pytest.skip("this machine's openssl was built for a newer one")
     told = subprocess.run([*RUN, "openssl", "version"], env=environment(), capture_output=True, text=True, check=True)

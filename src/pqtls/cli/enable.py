@@ -49,6 +49,7 @@ def enable(
     word = words.get(done.outcome, "as it was before `enable`; it needs nothing")
     click.echo(f"{venv.root} ({venv.chosen_by}): {word}. {done.detail}")
     if done.outcome == "enabled" and done.manifest is not None:
+        watch = venv.name_in("pqtls status")
         if require_pq:
             click.echo(
                 "Post-quantum is required: Python's TLS there refuses every other connection, as client and server."
@@ -58,8 +59,8 @@ def enable(
             click.echo("Its OpenSSL is linked in and cannot be told its groups: classical ones are still offered, and")
             click.echo("a peer that chooses one is refused, even if it could do ML-KEM.")
         if done.manifest.is_native:
-            click.echo("Programs take it up at their next start. Run `pqtls status` from cron.")
+            click.echo(f"Programs take it up at their next start. Run `{watch}` from cron.")
         else:
             click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
-            click.echo(f"run `pqtls status` from cron, and `{settings.command}` again after updates.")
+            click.echo(f"run `{watch}` from cron, and `{venv.name_in(settings.command)}` again after updates.")
     return EXIT_PROVEN

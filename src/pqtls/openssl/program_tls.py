@@ -78,7 +78,8 @@ class ProgramTls:
             LD_LIBRARY_PATH), "clean-starter", "other-library", "static", "go", "frozen", "none" (no TLS library:
             what it starts is its own affair), "unknown" (a shell's script, or no program that can be read).
         library: The library in words; "" where there is none or it is not known.
-        explanation: Why it is not reached, or what breaks although it is, as a sentence; "" where there is nothing to say.
+        explanation: Why it is not reached, or what breaks although it is, as a sentence; "" where there is nothing to
+            say.
         next_step: What to do; "" where there is nothing to say.
     """
 

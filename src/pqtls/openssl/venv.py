@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ class Venv:
     def graft_root(self) -> Path:
         """Where everything of ours lies that is not in site-packages."""
         return graft_root(self.root)
+
+    def name_in(self, command: str) -> str:
+        """Return a command line that means this environment wherever it is typed, in cron too.
+
+        Args:
+            command: Such as "pqtls status".
+        """
+        return f"{command} --venv {shlex.quote(str(self.root))}"
 
 
 def graft_root(root: Path) -> Path:

@@ -50,8 +50,8 @@ def render_status(status: VenvStatus) -> list[str]:
     lines.append(f"  {word:8} {found['detail']}")
     lines += [f"  finding  {text}" for text in found["findings"]]
     if status.state == "off":
-        lines.append("  next     pqtls enable")
+        lines.append(f"  next     {status.venv.name_in('pqtls enable')}")
     elif status.findings and status.state != "unknown":
         command = status.manifest.command if status.manifest is not None else "pqtls enable"
-        lines.append(f"  next     {command}, or pqtls disable")
+        lines.append(f"  next     {status.venv.name_in(command)}, or {status.venv.name_in('pqtls disable')}")
     return lines
