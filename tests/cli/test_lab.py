@@ -187,3 +187,10 @@ def test_clean_finds_what_a_lab_and_its_keeper_left(place: Path) -> None:
     assert f"removed {folder}" in said
     assert f"ended process {sleeper}" in said
     wait_for(lambda: not is_alive(sleeper))
+
+
+@pytest.mark.parametrize("fault", ["F35", "f35", "inspection-downgrade"])
+def test_a_fault_goes_by_its_id_and_by_its_name(fault: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["lab", "verify", fault, "--loopback"]) == 0
+    assert "| F35 inspection-downgrade | 1 | 1 | 1 |" in capfd.readouterr().out
+    assert run_app(["lab", "verify", fault + "x", "--loopback"]) == 2

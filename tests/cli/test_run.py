@@ -169,6 +169,12 @@ class TestRun:
         assert done.returncode == 2
         assert "there is no such command" in done.stderr
 
+    def test_a_file_that_may_not_be_executed(self, tmp_path: Path) -> None:
+        (tmp_path / "text").write_text("no program")
+        done = call("run", "--", str(tmp_path / "text"))
+        assert done.returncode == 2
+        assert "is no program that you may execute" in done.stderr
+
     def test_nothing_to_run(self) -> None:
         assert call("run").returncode == 2
 

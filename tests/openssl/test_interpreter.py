@@ -59,6 +59,7 @@ def test_what_is_no_python(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is not a usable Python") as caught:
             inspect_interpreter(path, {})
         assert "\n" not in str(caught.value)
+        assert "import signal" not in str(caught.value), "our own script is not quoted"
     with pytest.raises(UsageError, match="SIGSEGV"):
         inspect_interpreter(crash, {})
 

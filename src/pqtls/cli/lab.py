@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,12 +89,10 @@ def run(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], command
     The names of the lab (server.example, AWS Secrets Manager's, and those given) lead to its server, port 443; the
     lab's authority is in the environment (SSL_CERT_FILE and the like). There is no other network.
     """
-    from pqtls.cli.run import call_program
+    from pqtls.cli.run import call_program, find_program
     from pqtls.cli.signals import end_like_interrupted
 
-    program = shutil.which(command[0])
-    if program is None:
-        raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
+    program = find_program(command[0])
     with (
         end_like_interrupted(),
         _open(fault, seed, names, is_removed=is_removed) as (path_lab, environment, _),
@@ -115,6 +111,7 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
 
     Exits 0 if every run came out right, 1 if one did not.
     """
+    from pqtls.cli.console import open_console
     from pqtls.cli.signals import end_like_interrupted
     from pqtls.lab.paths.draws import DRAWINGS, HEALTHY, draw
     from pqtls.path.target import check_able
@@ -126,13 +123,18 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
     if is_loopback:
         plan = [each for each in plan if draw(*each).is_socket_level]
 
-    def report(run: PathRun) -> None:
-        if not run.is_right:
-            click.echo(f"{run.fault} seed {run.seed}: {run.problem or run.control_problem}", err=True)
-        elif sys.stderr.isatty():
-            click.echo(f"{run.fault} seed {run.seed}: right", err=True)
+    console = open_console(stderr=True)
+    count = 0
 
-    with end_like_interrupted():
+    def report(run: PathRun) -> None:
+        nonlocal count
+        count += 1
+        status.update(f"{count} of {len(plan)} paths, {run.fault} was the last")
+        if not run.is_right:
+            console.print(f"{run.fault} seed {run.seed}: {run.problem or run.control_problem}")
+
+    # Silent faults take most of a minute each. Without a terminal nothing of it is shown.
+    with end_like_interrupted(), console.status(f"0 of {len(plan)} paths, a minute for the slow ones") as status:
         done = run_paths(plan, jobs, is_loopback=is_loopback, report=report)
     for line in render_table(done):
         click.echo(line)
@@ -155,10 +157,13 @@ def clean() -> int:
 
 
 def _check(fault: str) -> str:
+    """Return the id of a fault that was named by its id or by its name."""
+    from pqtls.faults.catalogue import CATALOGUE
     from pqtls.lab.paths.draws import DRAWINGS, HEALTHY
 
-    for each in (fault.upper(), fault.lower()):
-        if each in DRAWINGS or each in HEALTHY:
+    for each in (*DRAWINGS, *HEALTHY):
+        name = CATALOGUE[each].name if each in CATALOGUE else each
+        if fault.lower() in (each.lower(), name):
             return each
     raise UsageError(f"{fault}: the lab has no such fault.", "See `pqtls lab list`.")
 

@@ -98,9 +98,7 @@ def run(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool
     """
     from pqtls.openssl.openssh import find_wrapper
 
-    program = shutil.which(command[0])
-    if program is None:
-        raise UsageError(f"{command[0]}: there is no such command.", "Check its name and PATH.")
+    program = find_program(command[0])
     with prepare(openssl, openssl_source, groups, command, require_pq=require_pq) as prepared:
         if openssl != "system" or require_pq:
             _warn(command, prepared.environment, require_pq=require_pq)
@@ -109,6 +107,23 @@ def run(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool
         if not (groups or require_pq):
             _become(program, list(command), prepared.environment)
         return call_program([program, *command[1:]], prepared.environment)
+
+
+def find_program(name: str) -> str:
+    """Return the file that a command's name stands for.
+
+    Args:
+        name: As it was typed.
+
+    Raises:
+        UsageError: There is none, or it cannot be executed.
+    """
+    program = shutil.which(name)
+    if program is None and os.sep in name and Path(name).exists():
+        raise UsageError(f"{name} is no program that you may execute.", "Check its mode, or name its interpreter.")
+    if program is None:
+        raise UsageError(f"{name}: there is no such command.", "Check its name and PATH.")
+    return program
 
 
 def _warn(command: Sequence[str], environment: dict[str, str], *, require_pq: bool) -> None:

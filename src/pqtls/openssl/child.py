@@ -111,4 +111,6 @@ def _decode(out: str, err: str, code: int) -> Answer:
         with contextlib.suppress(ValueError):
             return Answer(None, f"was killed by {signal.Signals(-code).name}")
     last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "").rstrip(".")
+    if _END_IN_TIME.partition("\n")[0] in last:
+        last = ""  # a program that is no Python complains of its arguments, and quotes them
     return Answer(None, f"ended with code {code}" + (f": {last[:160]}" if last else " and no answer"))
