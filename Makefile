@@ -77,8 +77,8 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@ $(VENV)/.user
 
-PROGRAMS := curl git haproxy libio-socket-ssl-perl nginx nodejs openssh-client openssh-server postgresql-client \
-	python3 redis-tools rsync ruby socat wget
+PROGRAMS := ansible-core curl git haproxy libio-socket-ssl-perl nginx nodejs openssh-client openssh-server \
+	postgresql-client python3 redis-tools rsync ruby socat wget
 
 PEERS := default-jre-headless default-jdk-headless gnutls-bin golang-go haproxy lighttpd lighttpd-mod-gnutls \
 	lighttpd-mod-mbedtls lighttpd-mod-openssl lighttpd-mod-wolfssl nginx

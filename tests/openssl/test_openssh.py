@@ -245,3 +245,26 @@ def test_git_and_rsync_over_ssh(tools: str, tmp_path: Path) -> None:
         assert copied.read_bytes() == (tmp_path / "user.pub").read_bytes()
         done = run([*before, "ssh", "-F", str(config), "here", "echo", "$LD_LIBRARY_PATH-"], environment)
         assert done.stdout == "-\n", done.stderr
+
+
+def test_ansible_over_ssh(tools: str, tmp_path: Path) -> None:
+    """A module that is copied by sftp or scp and run by ssh, whose Python is not grafted there."""
+    if shutil.which("ansible", path=tools) is None:
+        if os.environ.get("PQTLS_NEED_PROGRAMS") == "1":
+            pytest.fail("ansible is not installed")
+        pytest.skip("ansible is not installed")
+    environment = {
+        "PATH": tools,
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(Path.home() / ".cache"),
+        "LANG": "C.UTF-8",
+    }
+    with ssh_server(tmp_path, tools) as config:
+        settings = {"SSH_ARGS": f"-F {config} -o ControlMaster=no", "REMOTE_TMP": f"{tmp_path}/remote", "NOCOLOR": "1"}
+        environment |= {f"ANSIBLE_{name}": value for name, value in settings.items()}
+        before = [*PQTLS, "run", "--openssl", "graft", "--"]
+        done = run([*before, "ansible", "all", "-i", "here,", "-m", "ping"], environment)
+        assert '"ping": "pong"' in done.stdout, (done.stdout, done.stderr, (tmp_path / "log").read_text())
+        code = "import os; print(os.environ.get(chr(76) + 'D_LIBRARY_PATH'))"
+        there = [*before, "ansible", "all", "-i", "here,", "-m", "raw", "-a", f'/usr/bin/python3 -c "{code}"']
+        assert "None" in run(there, environment).stdout.splitlines()
