@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,26 @@ def test_nothing_arrives(there: far_end.FarEnd) -> None:
     compared = compare(attempts, ask(there))
     assert fates(compared) == ["nothing-arrived"]
     assert summarize(compared)[0].startswith("1 of 1: nothing arrived")
+
+
+def test_another_server_answers_than_the_one_asked(
+    there: far_end.FarEnd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody on the way kept what another server took, not even where that one did not answer all of it."""
+    other = far_end.FarEnd((LOOPBACK, 0), TOKEN)
+    monkeypatch.setenv("PQTLS_TOKEN", TOKEN)
+    try:
+        attempts = attempt(other.port, "E1", "E23")
+        refused = replace(attempts[1], ending="timeout")
+        assert fates(compare([attempts[0], refused], ask(there))) == ["elsewhere"] * 2
+        assert fates(compare([refused], ask(there))) == ["nothing-arrived"], "none was answered: that may be the way"
+        run_app(["path", f"{LOOPBACK}:{other.port}", "--peer", f"{LOOPBACK}:{there.port}"])
+    finally:
+        other.close()
+    told = capsys.readouterr()
+    assert "another server answered" in told.out
+    assert "kept it" not in told.out
+    assert "another port than the target's" in told.err
 
 
 def test_who_has_no_token_is_told_nothing(there: far_end.FarEnd) -> None:

@@ -39,6 +39,7 @@ class Peer:
         from pqtls.path.target import parse_peer
 
         self._place = parse_peer(where, usual_port)
+        self.is_on_another_port = self._place.port != usual_port
         self._reach = reach
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if not self._token:
@@ -91,10 +92,17 @@ def open_peer(where: str, usual_port: int, reach: Reach) -> Peer | None:
         UsageError: There is no token, or this is no host.
     """
     try:
-        return Peer(where, usual_port, reach)
+        peer = Peer(where, usual_port, reach)
     except CannotProveError as error:
         _say(error)
         return None
+    if peer.is_on_another_port:
+        click.echo(
+            "pqtls: --peer names another port than the target's: that makes sense only where something forwards the "
+            "one to the other.",
+            err=True,
+        )
+    return peer
 
 
 def compare_ends(peer: Peer, found: Diagnosis, others: Sequence[Diagnosis] = ()) -> tuple[Comparison, ...] | None:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 _NEAR_S = 1.0
 _ALERT_BYTES = 7
 
-Fate = Literal["as-sent", "re-originated", "rewritten", "lost-there", "nothing-arrived", "lost-back", "ended-between"]
+Fate = Literal[
+    "as-sent",
+    "re-originated",
+    "rewritten",
+    "lost-there",
+    "nothing-arrived",
+    "elsewhere",
+    "lost-back",
+    "ended-between",
+]
 
 _WORDS: dict[Fate, str] = {
     "as-sent": "arrived as sent",
@@ -25,6 +34,8 @@ _WORDS: dict[Fate, str] = {
     "rewritten": "another hello arrived: it was rewritten on the way, or a box made one of its own",
     "lost-there": "a part was lost on the way there",
     "nothing-arrived": "nothing arrived: something on the way took the connection, and kept it",
+    "elsewhere": "nothing arrived, and here it was answered: another server answered than the `pqtls serve` that was "
+    "asked (is it on the target's own address and port?)",
     "lost-back": "it arrived as sent and was answered; the answer was lost on the way back",
     "ended-between": "it arrived as sent and was answered; something on the way ended the connection",
 }
@@ -72,10 +83,13 @@ def compare(attempts: Sequence[Attempt], arrivals: Sequence[Arrival]) -> tuple[C
             continue
         near = min(rest, key=lambda each: abs(each.started_s - attempt.started_s - offset_s), default=None)
         if near is None or abs(near.started_s - attempt.started_s - offset_s) > _NEAR_S:
-            found.append(_comparison(attempt, "nothing-arrived"))
+            found.append(_comparison(attempt, "elsewhere" if attempt.ending == "answered" else "nothing-arrived"))
             continue
         rest.remove(near)
         found.append(_judge_other(attempt, near))
+    if {each.fate for each in found} == {"elsewhere", "nothing-arrived"}:
+        # Not one came, and handshakes finished: the others went to that server too, and nobody kept them.
+        found = [_comparison(attempt, "elsewhere") for attempt in sent]
     return tuple(found)
 
 
