@@ -165,10 +165,13 @@ def test_without_an_answer_this_end_is_examined_alone(
 ) -> None:
     place = f"{LOOPBACK}:{there.port}"
     monkeypatch.setenv("PQTLS_TOKEN", "a token that is not theirs")
-    assert run_app(["path", place, "--peer", place]) == 0
+    assert run_app(["path", place, "--peer", place]) == 3, "both ends were asked for"
     told = capsys.readouterr()
     assert "from this end alone" in told.err
     assert "both ends" not in told.out
+    monkeypatch.setenv("PQTLS_TOKEN", "short")
+    assert run_app(["path", place, "--peer", place]) == 2
+    assert "fewer than 16 characters" in capsys.readouterr().err
 
 
 def test_nothing_arrives(there: far_end.FarEnd) -> None:

@@ -72,7 +72,8 @@ def path(
     their handshakes and send nothing; the server's certificate is read and not verified. A name with IPv6 and IPv4
     addresses is examined over both.
 
-    Exits 0 if the path is healthy, also to a server that is not post-quantum; 1 on a fault; 3 if it cannot be told.
+    Exits 0 if the path is healthy, also to a server that is not post-quantum; 1 on a fault; 3 if it cannot be told, or
+    if --peer gave no answer.
     """
     from pqtls.cli.signals import end_like_interrupted
     from pqtls.path.plan import PlanOptions
@@ -86,6 +87,7 @@ def path(
             "--peer goes with one target, and TLS from the start.", "Name the host where `pqtls serve` runs."
         )
     peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
+    is_one_ended = peer_place is not None and peer is None
     options = PlanOptions(is_full=is_full, repeats=repeats)
 
     def examine(target: Target, report: Callable[[Attempt], None]) -> tuple[Examined, ...]:
@@ -101,7 +103,7 @@ def path(
             output.summarize(len(parsed))  # what is known by then is not lost
             raise
         output.summarize(len(parsed))
-    return output.exit_code(require_pq=require_pq)
+    return output.exit_code(require_pq=require_pq, is_one_ended=is_one_ended)
 
 
 class _Output:
@@ -118,6 +120,7 @@ class _Output:
         self._peer = peer
         self._to_stderr = to_stderr
         self._rows: list[Row] = []
+        self._is_peer_lost = False
 
     def examine(
         self, target: Target, examine: Callable[[Target, Callable[[Attempt], None]], tuple[Examined, ...]]
@@ -141,7 +144,10 @@ class _Output:
         from pqtls.report.path_summary import Row
 
         found, address = examined.diagnosis, examined.address
-        compared = None if self._peer is None else compare_ends(self._peer, found, others)
+        compared = None
+        if self._peer is not None:
+            compared = compare_ends(self._peer, found, others)
+            self._is_peer_lost |= compared is None
         self._rows.append(Row(str(target), address, found))
         if self._file is not None:
             value = found.to_json(str(target), address)
@@ -161,8 +167,9 @@ class _Output:
         if planned > 1:
             self._print(render_summary(self._rows, planned))
 
-    def exit_code(self, *, require_pq: bool) -> int:
-        codes = []
+    def exit_code(self, *, require_pq: bool, is_one_ended: bool) -> int:
+        # Asked to look from both ends, and one said nothing: what was asked for is not known.
+        codes = [EXIT_INCONCLUSIVE] if is_one_ended or self._is_peer_lost else []
         for row in self._rows:
             found = row.found
             code = EXIT_INCONCLUSIVE if found is None else _CODES[found.verdict]

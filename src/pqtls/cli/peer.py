@@ -31,12 +31,13 @@ class Peer:
         reach: How it is reached.
 
     Raises:
-        UsageError: There is no token, or this is no host.
+        UsageError: There is no token, or none that one could be; or this is no host.
         CannotProveError: It gives no answer.
     """
 
     def __init__(self, where: str, usual_port: int, reach: Reach) -> None:
         from pqtls.path.target import parse_peer
+        from pqtls.peer.questions import MIN_TOKEN_CHARACTERS
 
         self._place = parse_peer(where, usual_port)
         self.is_on_another_port = self._place.port != usual_port
@@ -44,6 +45,12 @@ class Peer:
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if not self._token:
             raise UsageError("--peer needs the far end's token.", f"Put it into {TOKEN_VARIABLE}.")
+        if len(self._token) < MIN_TOKEN_CHARACTERS:
+            raise UsageError(
+                f"The token in {TOKEN_VARIABLE} has fewer than {MIN_TOKEN_CHARACTERS} characters, as none of a "
+                "`pqtls serve` has.",
+                "Copy the whole of it.",
+            )
         self._since = self._ask(0)[0]
 
     def compare(self, found: Diagnosis, others: Sequence[Diagnosis] = ()) -> tuple[Comparison, ...]:

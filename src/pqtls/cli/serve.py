@@ -16,8 +16,6 @@ from pqtls.errors import EXIT_PROVEN, UsageError
 if TYPE_CHECKING:
     from pqtls.peer.arrivals import Arrival
 
-_MIN_TOKEN_CHARACTERS = 16
-
 
 @click.command()
 @click.option(
@@ -42,9 +40,10 @@ def serve(listen: str, token: str | None) -> int:
     from pqtls.cli.signals import end_like_interrupted
     from pqtls.path.target import Target, check_able, parse_target
     from pqtls.peer.far_end import FarEnd
+    from pqtls.peer.questions import MIN_TOKEN_CHARACTERS
 
-    if token is not None and len(token) < _MIN_TOKEN_CHARACTERS:
-        raise UsageError(f"The token has fewer than {_MIN_TOKEN_CHARACTERS} characters.", "Leave it out to have one.")
+    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
+        raise UsageError(f"The token has fewer than {MIN_TOKEN_CHARACTERS} characters.", "Leave it out to have one.")
     check_able()
     secret = token or secrets.token_urlsafe(24)
     is_everywhere = listen.startswith(":") and not listen.startswith("::")

@@ -16,6 +16,7 @@ from pqtls.peer.arrivals import Arrival
 PREAMBLE = b"PQTLS1 "
 """What a question starts with; no TLS record does."""
 
+MIN_TOKEN_CHARACTERS = 16
 MAX_QUESTION_BYTES = 512
 MAX_ANSWER_BYTES = 4 << 20
 
