@@ -181,12 +181,19 @@ def test_the_verb_tells_and_writes(hybrid_port: int, tmp_path: Path, capsys: pyt
     written = json.loads(file.read_text())
     assert validate(written) == "diagnosis-1"
     assert (written["verdict"], written["server_state"]) == ("healthy", "preferred")
+    assert written["required"] == {"post_quantum": True, "finding": None}
     assert "Healthy" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_the_verbs_exit_codes(classical_port: int, hybrid_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(["path", f"127.0.0.1:{classical_port}"]) == 0
-    assert run_app(["path", f"127.0.0.1:{classical_port}", "--require-pq"]) == 1
+    capsys.readouterr()
+    assert run_app(["path", f"127.0.0.1:{classical_port}", "--require-pq", "--json", "-"]) == 1
+    told = capsys.readouterr()
+    assert "finding (--require-pq): the server is not post-quantum (classical)" in told.err.splitlines()[1]
+    written = json.loads(told.out)
+    assert (validate(written), written["verdict"]) == ("diagnosis-1", "healthy")
+    assert "not post-quantum" in written["required"]["finding"]
     assert run_app(["path", "https://example.com/"]) == 2
     assert run_app(["path", "127.0.0.1:1"]) == 3
     assert run_app(["path", "nowhere.invalid", f"127.0.0.1:{classical_port}"]) == 3

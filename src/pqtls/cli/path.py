@@ -94,7 +94,8 @@ def path(
         return examine_target(target, options, None, family or socket.AF_UNSPEC, report, reach)
 
     with contextlib.ExitStack() as stack:
-        output = _Output(stack.enter_context(_open(json_path)), peer, to_stderr=json_path == "-")
+        file = stack.enter_context(_open(json_path))
+        output = _Output(file, peer, requires_pq=require_pq, to_stderr=json_path == "-")
         stack.enter_context(end_like_interrupted())
         try:
             for target in parsed:
@@ -103,7 +104,7 @@ def path(
             output.summarize(len(parsed))  # what is known by then is not lost
             raise
         output.summarize(len(parsed))
-    return output.exit_code(require_pq=require_pq, is_one_ended=is_one_ended)
+    return output.exit_code(is_one_ended=is_one_ended)
 
 
 class _Output:
@@ -112,12 +113,14 @@ class _Output:
     Args:
         file: Where JSON goes; None for nowhere.
         peer: The far end; None for this end alone.
+        requires_pq: That a server is not post-quantum is a finding.
         to_stderr: What is for people goes to standard error.
     """
 
-    def __init__(self, file: IO[str] | None, peer: Peer | None, *, to_stderr: bool) -> None:
+    def __init__(self, file: IO[str] | None, peer: Peer | None, *, requires_pq: bool, to_stderr: bool) -> None:
         self._file = file
         self._peer = peer
+        self._requires_pq = requires_pq
         self._to_stderr = to_stderr
         self._rows: list[Row] = []
         self._is_peer_lost = False
@@ -149,13 +152,19 @@ class _Output:
             compared = compare_ends(self._peer, found, others)
             self._is_peer_lost |= compared is None
         self._rows.append(Row(str(target), address, found))
+        unmet = _say_unmet(found) if self._requires_pq else ""
         if self._file is not None:
             value = found.to_json(str(target), address)
             if compared is not None:
                 value["peer"] = [each.to_json() for each in compared]
+            if self._requires_pq:
+                value["required"] = {"post_quantum": True, "finding": unmet or None}
             self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
             self._file.flush()
-        self._print(render_diagnosis(found, str(target), address))
+        lines = render_diagnosis(found, str(target), address)
+        if unmet:
+            lines.insert(1, [(f"finding (--require-pq): {unmet}", "bold red")])
+        self._print(lines)
         if not found.proxy and not any(attempt.is_connected for attempt in found.attempts):
             suggest_proxy()
         if compared is not None:
@@ -167,13 +176,13 @@ class _Output:
         if planned > 1:
             self._print(render_summary(self._rows, planned))
 
-    def exit_code(self, *, require_pq: bool, is_one_ended: bool) -> int:
+    def exit_code(self, *, is_one_ended: bool) -> int:
         # Asked to look from both ends, and one said nothing: what was asked for is not known.
         codes = [EXIT_INCONCLUSIVE] if is_one_ended or self._is_peer_lost else []
         for row in self._rows:
             found = row.found
             code = EXIT_INCONCLUSIVE if found is None else _CODES[found.verdict]
-            if require_pq and code == EXIT_PROVEN and found is not None and found.server_state not in _POST_QUANTUM:
+            if self._requires_pq and found is not None and _say_unmet(found):
                 code = EXIT_FINDING
             codes.append(code)
         return combine_exit_codes(codes)
@@ -182,6 +191,15 @@ class _Output:
         from pqtls.cli.console import open_console, print_lines
 
         print_lines(open_console(stderr=self._to_stderr), lines)
+
+
+def _say_unmet(found: Diagnosis) -> str:
+    """Return why a healthy path does not meet --require-pq, "" where it does, or where it is not healthy anyway."""
+    if found.verdict != "healthy" or found.server_state in _POST_QUANTUM:
+        return ""
+    if found.server_state == "unknown":
+        return "the server was not seen to be post-quantum each time"
+    return f"the server is not post-quantum ({found.server_state})"
 
 
 @contextlib.contextmanager
