@@ -449,7 +449,7 @@ def draft(rng: random.Random) -> Case:
 
 def classical(rng: random.Random) -> Case:
     tls = draw_tls(rng, groups=(X25519, P256, P384))
-    return _case(rng, set(), tls=tls, state="classical", also=set() if tls.is_trusted else {"F35"})
+    return _case(rng, set(), tls=tls, state="classical")
 
 
 def prefers_classical(rng: random.Random) -> Case:

@@ -29,6 +29,8 @@ def check(case: Case, found: Diagnosis) -> str:
         return f"faults {sorted(found.fault_ids)} in place of {sorted(case.expected)} ({found.verdict}: {found.notes})"
     if not case.expected and found.verdict != "healthy":
         return f"{found.verdict} in place of healthy: {found.notes} {found.also_fits}"
+    if found.verdict == "healthy" and found.also_fits:
+        return f"healthy, and yet {found.also_fits} fits"
     if not case.also <= set(found.also_fits):
         return f"also fits {found.also_fits}, without {sorted(case.also - set(found.also_fits))}"
     if not case.triggered_by <= set(found.triggered_by):

@@ -339,14 +339,13 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
     if is_mixed(attempts):
         note = "The same offer was answered in different ways: several servers stand behind this address."
-        return Diagnosis("healthy", "unknown", also_fits=("F43",), notes=(note,))
+        return Diagnosis("healthy", "unknown", notes=(note,))
     if made_up is not None and _is_made_to_order(attempts) and state in ("classical", "tls12", "draft"):
         detail = f"issued by {made_up.issuer} for a name made up a moment before"
         return Diagnosis("fault", "unknown", (NamedFault("F35", 0.95, detail),), where=CATALOGUE["F35"].where)
-    fits: tuple[str, ...] = ()
+    # What looks the same as health is told in a note: a healthy verdict lists no fault as fitting.
     notes: list[str] = []
     if certificate is not None and certificate.covers_name is not None and not certificate.is_trusted:
-        fits = {"classical": ("F35",), "tls12": ("F36",)}.get(state, ())
         notes.append(
             f"The certificate's issuer ({certificate.issuer}) is not publicly trusted: an inspecting box would look "
             "the same as this server."
@@ -363,7 +362,7 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     untried = [each for each in ("E12c", "E7d") if not reading.of(each)]
     if untried:
         notes.append("Not tried: a HelloRetryRequest, a hello in two records. --full does.")
-    return Diagnosis("healthy", "unknown", also_fits=fits, notes=tuple(notes))
+    return Diagnosis("healthy", "unknown", notes=tuple(notes))
 
 
 def _workarounds(found: Diagnosis, reading: Reading) -> tuple[Workaround, ...]:

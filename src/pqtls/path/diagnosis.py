@@ -84,7 +84,7 @@ class Diagnosis:
         verdict: "fault" only if a class of the catalogue explains every outcome.
         server_state: How far the server itself is, told apart from the path.
         faults: Every class that explains all outcomes; several: they cannot be told apart from this end.
-        also_fits: Entries that no experiment from this end can tell from the faults (or from health).
+        also_fits: Entries that no experiment from this end can tell from the faults; none of a healthy path.
         triggered_by: Of F40: classes that explain what set the block off; of F43: that explain its failing part.
         where: Whose it most likely is.
         workarounds: What to do, proved ones first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pqtls.faults.catalogue import CATALOGUE, fault_name
+from pqtls.path.state import is_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def _say_health(found: Diagnosis) -> str:
     if found.server_state in ("preferred", "supported", "only-by-retry"):
         return f"Healthy: post-quantum handshakes get through, and {say_state(found.server_state)}."
     state = say_state(found.server_state)
-    if "F43" in found.also_fits:
+    if is_mixed(found.attempts):
         state = "of the servers behind this address not all answer them alike, so it is chance whether they are taken"
     return f"Healthy: the path lets post-quantum hellos through; {state}."
 

@@ -221,7 +221,7 @@ def _draft(fault: str, rng: random.Random) -> Scenario:
 def _not_preferred(fault: str, rng: random.Random) -> Scenario:
     """F33: without the hybrid, or with x25519 before it."""
     if rng.random() < 0.5:
-        return _scenario(fault, rng, set(), tls=_tls(rng, groups=CLASSICAL), state="classical", also={"F35"})
+        return _scenario(fault, rng, set(), tls=_tls(rng, groups=CLASSICAL), state="classical")
     tls = _tls(rng, groups=(X25519, HYBRID, P256), retries_for_first=False)
     return _scenario(fault, rng, set(), tls=tls, state="supported")
 
