@@ -203,6 +203,32 @@ def test_the_verbs_exit_codes(classical_port: int, hybrid_port: int, capsys: pyt
     assert "F03 fixed-peek-buffer" in capsys.readouterr().out
 
 
+def test_what_cannot_be_read_or_written_is_told_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["--json", str(tmp_path)], ["--json", str(tmp_path / "no" / "x")], ["--hosts", str(tmp_path)]):
+        assert run_app(["path", "127.0.0.1:1", *arguments]) == 2
+        told = capsys.readouterr()
+        assert "cannot be" in told.err
+        assert (len(told.err.splitlines()), told.out) == (2, "")
+
+
+def test_families_that_a_target_has_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["path", "-4", "-6", "localhost:1"]) == 2
+    assert run_app(["path", "-4", "[::1]:1"]) == 3
+    assert "::1 is an IPv6 address, and -4 asks for IPv4." in capsys.readouterr().err
+    known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))]
+
+    def look_up(host: str, port: int, family: int = 0, type: int = 0) -> object:  # noqa: A002 - the name it has
+        if family == socket.AF_INET6:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert run_app(["path", "-6", "four.example:1"]) == 3
+    assert "four.example has no IPv6 address." in capsys.readouterr().err
+
+
 def test_repeats_are_counted(hybrid_port: int, tmp_path: Path) -> None:
     file = tmp_path / "diagnosis.json"
     assert run_app(["path", f"127.0.0.1:{hybrid_port}", "--repeat", "5", "--json", str(file)]) == 0

@@ -43,8 +43,8 @@ _POST_QUANTUM = ("preferred", "supported", "only-by-retry")
     help="Then repeat the hybrid, a cut hello and the control N times in turn, to count what comes and goes.",
 )
 @click.option("--require-pq", is_flag=True, help="A healthy path to a server without post-quantum is a finding too.")
-@click.option("-4", "family", flag_value=int(socket.AF_INET), type=int, help="IPv4 addresses only.")
-@click.option("-6", "family", flag_value=int(socket.AF_INET6), type=int, help="IPv6 addresses only.")
+@click.option("-4", "is_ipv4", is_flag=True, help="IPv4 addresses only.")
+@click.option("-6", "is_ipv6", is_flag=True, help="IPv6 addresses only.")
 @way_options
 @click.option(
     "--peer",
@@ -61,7 +61,8 @@ def path(
     is_full: bool,
     repeats: int,
     require_pq: bool,
-    family: int | None,
+    is_ipv4: bool,
+    is_ipv6: bool,
     peer_place: str | None,
     json_path: str | None,
     **way: Any,
@@ -80,21 +81,24 @@ def path(
     from pqtls.path.survey import examine_target
     from pqtls.path.target import check_able
 
+    if is_ipv4 and is_ipv6:
+        raise UsageError("-4 and -6 leave no address.", "Both families are examined without either.")
     parsed, reach = choose_way(targets, **way)
     check_able()
     if peer_place is not None and (len(parsed) > 1 or reach.starttls):
         raise UsageError(
             "--peer goes with one target, and TLS from the start.", "Name the host where `pqtls serve` runs."
         )
-    peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
-    is_one_ended = peer_place is not None and peer is None
     options = PlanOptions(is_full=is_full, repeats=repeats)
+    family = socket.AF_INET if is_ipv4 else socket.AF_INET6 if is_ipv6 else socket.AF_UNSPEC
 
     def examine(target: Target, report: Callable[[Attempt], None]) -> tuple[Examined, ...]:
-        return examine_target(target, options, None, family or socket.AF_UNSPEC, report, reach)
+        return examine_target(target, options, None, family, report, reach)
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_open(json_path))
+        peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
+        is_one_ended = peer_place is not None and peer is None
         output = _Output(file, peer, requires_pq=require_pq, to_stderr=json_path == "-")
         stack.enter_context(end_like_interrupted())
         try:
@@ -204,13 +208,22 @@ def _say_unmet(found: Diagnosis) -> str:
 
 @contextlib.contextmanager
 def _open(path_text: str | None) -> Iterator[IO[str] | None]:
-    """Yield the stream to write JSON to, None for none."""
+    """Yield the stream to write JSON to, None for none.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     if path_text is None:
         yield None
     elif path_text == "-":
         yield sys.stdout
     else:
-        with Path(path_text).open("w", encoding="utf-8") as file:
+        try:
+            file = Path(path_text).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise UsageError(f"--json {path_text} cannot be written: {reason}.", "Name another file.") from error
+        with file:
             yield file
 
 

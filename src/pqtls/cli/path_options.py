@@ -98,6 +98,17 @@ def _choose_reach(proxy_url: str | None, starttls: str | None) -> Reach:
     return Reach(parse_proxy(url, source) if url else None, starttls or "")
 
 
+def _read_hosts(path: str, size_bytes: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(size_bytes)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UsageError(
+            f"--hosts {path} cannot be read: {reason}.", "Name a file, or - for standard input."
+        ) from error
+
+
 def _choose_targets(texts: tuple[str, ...], hosts_path: str | None, starttls: str) -> list[Target]:
     from pqtls.path.hosts import MAX_BYTES, parse_hosts
     from pqtls.path.target import USUAL_PORT, parse_target
@@ -106,11 +117,7 @@ def _choose_targets(texts: tuple[str, ...], hosts_path: str | None, starttls: st
     port = PROTOCOLS[starttls].port if starttls else USUAL_PORT
     chosen = dict.fromkeys(parse_target(text, port) for text in texts)
     if hosts_path is not None:
-        if hosts_path == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with Path(hosts_path).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+        data = sys.stdin.buffer.read(MAX_BYTES + 1) if hosts_path == "-" else _read_hosts(hosts_path, MAX_BYTES + 1)
         targets, repeated = parse_hosts(data, "Standard input" if hosts_path == "-" else hosts_path, port)
         chosen |= dict.fromkeys(targets)
         if repeated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _MAX_ADDRESSES = 3
 # Of each family, before any is looked at further: what a healthy path takes.
 _LOOK_CONNECTIONS = 3
-_FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,38 @@ def resolve(host: str, port: int, family: int = socket.AF_UNSPEC) -> tuple[Place
         family: AF_INET or AF_INET6 for addresses of that family only.
 
     Raises:
-        CannotProveError: There is none.
+        CannotProveError: There is none, or none of that family.
     """
+    name = _FAMILIES.get(family, "")
+    own = _family_of(host)
+    if name and own not in (None, family):
+        other = _FAMILIES[own or family]
+        raise CannotProveError(
+            f"{host} is an {other} address, and -{name[-1]} asks for {name}.", f"Leave out -{name[-1]}."
+        )
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
+        if name and _has_another_family(host, port):
+            raise CannotProveError(f"{host} has no {name} address.", f"Leave out -{name[-1]}.") from error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise CannotProveError(f"{host} does not resolve: {reason}.", "Check the name.") from error
     return tuple(dict.fromkeys(Place(kind, place) for kind, _, _, _, place in found if kind in _FAMILIES))
+
+
+def _family_of(host: str) -> int | None:
+    """Return the family of an IP address, None for a name."""
+    try:
+        return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        return None
+
+
+def _has_another_family(host: str, port: int) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError):
+        return False
 
 
 def examine_target(
