@@ -167,6 +167,22 @@ def test_a_server_that_speaks_first_is_no_tls() -> None:
     assert any("STARTTLS" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("answer", "protocol"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "plain HTTP"), (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH")],
+)
+def test_what_speaks_another_protocol_is_said_and_left_alone(answer: bytes, protocol: str) -> None:
+    def judge(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(answer)
+
+    with real.Proxy(0, judge) as proxy:
+        found = look(proxy.port)
+    assert (found.verdict, found.also_fits, len(found.attempts)) == ("inconclusive", (), 2)
+    assert f"answers in {protocol}, not in TLS: is the port right?" in found.answer
+    assert {attempt.detail for attempt in found.attempts} == {f"It answers in {protocol}."}
+
+
 def test_an_address_has_no_name_to_ask_for(hybrid_port: int) -> None:
     found = look(hybrid_port, name=None)
     assert found.verdict == "healthy"

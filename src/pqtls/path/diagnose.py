@@ -250,6 +250,9 @@ def _without_control(reading: Reading) -> Diagnosis:
         detail = "Nothing was tried." if last is None else last.detail
         is_told = last is not None and last.ended_before_tls
         return Diagnosis("inconclusive", "unknown", notes=(detail if is_told else f"No connection: {detail}",))
+    if plain := reading.plain_protocol:
+        note = f"What listens there answers in {plain}, not in TLS: is the port right?"
+        return Diagnosis("inconclusive", "unknown", notes=(note,))
     only = _taken_alone(reading)
     if only is not None:
         return only

@@ -173,6 +173,8 @@ def _without_control(reading: Reading) -> Step | None:
     controls = reading.of(CONTROL)
     if all(each.kind == "no-connection" for each in controls):
         return Step(CONTROL, 1.0) if len(controls) < 2 else None
+    if reading.plain_protocol:
+        return Step(CONTROL, _AFTER_FAILURE_S) if len(controls) < _MAX_REPEATS else None
     is_refused = all(each.kind in ("reset", "closed") for each in controls)
     if len(controls) < (_REFUSED_CONTROLS if is_refused else 2):
         return Step(CONTROL, 0.3 if is_refused else 1.0)

@@ -129,6 +129,12 @@ class Reading:
         """Counted symptoms that are not ok."""
         return tuple(symptom for symptom in self.counted if not symptom.is_ok)
 
+    @property
+    def plain_protocol(self) -> str:
+        """What every control was answered in that is no TLS, such as plain HTTP; "" where it was TLS, or is unknown."""
+        spoken = {each.attempt.plain_protocol for each in self.of(CONTROL)}
+        return spoken.pop() if len(spoken) == 1 else ""
+
     def of(self, experiment: str) -> tuple[Symptom, ...]:
         """Return the symptoms of an experiment, penalties left out.
 

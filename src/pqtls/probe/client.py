@@ -38,6 +38,8 @@ CERTIFICATE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE = 11, 13, 14
 # A chain of ML-DSA-87 certificates has about 25 KB; ten times that is no longer a handshake.
 MAX_FLIGHT_BYTES = 262_144
 _CLOSE_NOTIFY = bytes((1, 0))
+# How what is no TLS begins, where it is known; what is told of it.
+_PLAIN = {b"HTTP/1.": "plain HTTP", b"SSH-": "SSH"}
 _SENTINELS = (b"DOWNGRD\x01", b"DOWNGRD\x00")
 
 
@@ -55,6 +57,7 @@ class Progress:
         is_secret_swapped: The records opened with the wrong order of secrets only.
         second: The second hello, after a retry.
         output: Bytes to send now.
+        plain_protocol: What was spoken in place of TLS, where it is known; "" where not.
     """
 
     ending: str | None = None
@@ -66,6 +69,7 @@ class Progress:
     is_secret_swapped: bool = False
     second: Ready | None = None
     output: bytes = b""
+    plain_protocol: str = ""
 
 
 class Handshaker:
@@ -109,7 +113,13 @@ class Handshaker:
         except MalformedError as error:
             is_first = self.progress.server_hello is None and self.progress.retry is None
             is_foreign = is_first and error.path in ("record.type", "record.version")
-            self._end("not-tls" if is_foreign else "malformed", str(error))
+            if is_foreign:
+                self.progress.plain_protocol = next(
+                    (name for head, name in _PLAIN.items() if data.startswith(head)), ""
+                )
+            plain = self.progress.plain_protocol
+            detail = f"It answers in {plain}." if plain else str(error)
+            self._end("not-tls" if is_foreign else "malformed", detail)
         except NotOpenedError:
             self._end("bad-finish", "The server's protected records do not open with the keys agreed on.")
 

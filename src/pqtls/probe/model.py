@@ -264,6 +264,7 @@ class Attempt:
         retry_group: Group that a HelloRetryRequest asked for.
         was_retried: There was a HelloRetryRequest.
         alert: Alert code, of an "alert" ending.
+        plain_protocol: What was spoken in place of TLS, of a "not-tls" ending; "" where that is not known.
         has_downgrade_sentinel: A TLS 1.2 ServerHello whose random says that its server can do TLS 1.3.
         is_secret_swapped: The protected records opened only with the hybrid secret's parts in the wrong order.
         was_early: The answer came, or the connection ended, before all of the hello was sent.
@@ -292,6 +293,7 @@ class Attempt:
     retry_group: int | None = None
     was_retried: bool = False
     alert: int | None = None
+    plain_protocol: str = ""
     has_downgrade_sentinel: bool = False
     is_secret_swapped: bool = False
     was_early: bool = False

@@ -238,6 +238,7 @@ class _Talk:
             "was_retried": retry is not None,
             "retry_group": None if retry is None else retry.retry_group,
             "alert": progress.alert,
+            "plain_protocol": progress.plain_protocol,
             "has_downgrade_sentinel": hello is not None and has_downgrade_sentinel(hello),
             "is_secret_swapped": progress.is_secret_swapped,
             "certificate": read_certificates(progress.chain, self._asked_name() or name, self._prober.store),
