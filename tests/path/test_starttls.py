@@ -95,6 +95,8 @@ NOT_OFFERED: list[tuple[str, Callable[[socket.socket], bool], str, int]] = [
     ("postgres", lambda connection: before.postgres(connection, b"N"), "switched off", 1),
     ("postgres", say(b"E"), "by an error", 2),
     ("postgres", say(b"SE"), "1 bytes more", 2),
+    ("postgres", say(b"SE"), "is the port right?", 2),
+    ("postgres", say(b"SSH-2.0-OpenSSH_9.2\r\n"), "speaks SSH, not PostgreSQL", 1),
     ("postgres", say(b"220 mail\r\n"), "no PostgreSQL server", 1),
     ("mysql", lambda connection: before.mysql(connection, 0x8008_8000), "has no TLS", 1),
     ("mysql", say(MYSQL_ERROR), "error 1040", 2),

@@ -117,7 +117,8 @@ class Dialogue:
         if self._buffer:
             raise BeforeTlsError(
                 f"{self.speaker} sent {len(self._buffer)} bytes more after it had agreed to TLS and before TLS began: "
-                "it breaks its protocol, or something on the way puts words into its mouth.",
+                "it is another kind of server (is the port right?), or breaks its protocol, or something on the way "
+                "added them.",
             )
 
     def _take(self, size_bytes: int) -> bytes:

@@ -38,5 +38,7 @@ def ask_postgres(dialogue: Dialogue) -> None:
         raise BeforeTlsError("The PostgreSQL server answers by an error (too many clients?): its log says why.")
     if answer != b"S":
         raise BeforeTlsError("What answers there is no PostgreSQL server: is the port right?", is_final=True)
+    if dialogue.unread.startswith(b"SH-"):
+        raise BeforeTlsError("What answers there speaks SSH, not PostgreSQL: is the port right?", is_final=True)
     # What a box put behind the S would be read as if it had come through TLS (CVE-2021-23222).
     dialogue.expect_nothing_more()
