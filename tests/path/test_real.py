@@ -213,7 +213,12 @@ def test_the_verbs_exit_codes(classical_port: int, hybrid_port: int, capsys: pyt
     assert "not post-quantum" in written["required"]["finding"]
     assert run_app(["path", "https://example.com/"]) == 2
     assert run_app(["path", "127.0.0.1:1"]) == 3
-    assert run_app(["path", "nowhere.invalid", f"127.0.0.1:{classical_port}"]) == 3
+    capsys.readouterr()
+    assert run_app(["path", "nowhere.invalid", f"127.0.0.1:{classical_port}", "--json", "-"]) == 3
+    unseen, seen = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {validate(unseen), validate(seen)} == {"diagnosis-1"}
+    assert (unseen["target"], unseen["address"], unseen["verdict"]) == ("nowhere.invalid:443", None, "inconclusive")
+    assert "does not resolve" in unseen["notes"][0]
     with real.Proxy(hybrid_port, real.peek_into(1024)) as proxy:
         assert run_app(["path", f"127.0.0.1:{proxy.port}"]) == 1
     assert "F03 fixed-peek-buffer" in capsys.readouterr().out

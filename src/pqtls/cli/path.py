@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pqtls.cli.peer import Peer
     from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.reach import Reach
     from pqtls.path.survey import Examined
     from pqtls.path.target import Target
     from pqtls.probe.model import Attempt
@@ -99,7 +100,7 @@ def path(
         file = stack.enter_context(_open(json_path))
         peer = None if peer_place is None else open_peer(peer_place, parsed[0].port, reach)
         is_one_ended = peer_place is not None and peer is None
-        output = _Output(file, peer, requires_pq=require_pq, to_stderr=json_path == "-")
+        output = _Output(file, peer, reach, requires_pq=require_pq, to_stderr=json_path == "-")
         stack.enter_context(end_like_interrupted())
         try:
             for target in parsed:
@@ -117,13 +118,17 @@ class _Output:
     Args:
         file: Where JSON goes; None for nowhere.
         peer: The far end; None for this end alone.
+        reach: How targets are reached.
         requires_pq: That a server is not post-quantum is a finding.
         to_stderr: What is for people goes to standard error.
     """
 
-    def __init__(self, file: IO[str] | None, peer: Peer | None, *, requires_pq: bool, to_stderr: bool) -> None:
+    def __init__(
+        self, file: IO[str] | None, peer: Peer | None, reach: Reach, *, requires_pq: bool, to_stderr: bool
+    ) -> None:
         self._file = file
         self._peer = peer
+        self._reach = reach
         self._requires_pq = requires_pq
         self._to_stderr = to_stderr
         self._rows: list[Row] = []
@@ -132,8 +137,6 @@ class _Output:
     def examine(
         self, target: Target, examine: Callable[[Target, Callable[[Attempt], None]], tuple[Examined, ...]]
     ) -> None:
-        from pqtls.report.path_summary import Row
-
         with _Progress(target) as progress:
             try:
                 found = examine(target, progress.report)
@@ -141,10 +144,23 @@ class _Output:
                 # One name that does not resolve is no reason to leave the others out.
                 progress.stop()
                 click.echo(f"pqtls: {error.message}\n  {error.next_step}", err=True)
-                self._rows.append(Row(str(target), problem=error.message))
+                self._leave_out(target, error.message)
                 return
         for each in found:
             self._tell(target, each, [other.diagnosis for other in found if other is not each])
+
+    def _leave_out(self, target: Target, problem: str) -> None:
+        """Tell of a target of which nothing was seen."""
+        from pqtls.path.reach import qualify_unseen
+        from pqtls.report.path_summary import Row
+
+        self._rows.append(Row(str(target), problem=problem))
+        self._write(qualify_unseen(problem, self._reach).to_json(str(target), None))
+
+    def _write(self, value: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            self._file.flush()
 
     def _tell(self, target: Target, examined: Examined, others: list[Diagnosis]) -> None:
         from pqtls.report.path import render_diagnosis
@@ -157,14 +173,12 @@ class _Output:
             self._is_peer_lost |= compared is None
         self._rows.append(Row(str(target), address, found))
         unmet = _say_unmet(found) if self._requires_pq else ""
-        if self._file is not None:
-            value = found.to_json(str(target), address)
-            if compared is not None:
-                value["peer"] = [each.to_json() for each in compared]
-            if self._requires_pq:
-                value["required"] = {"post_quantum": True, "finding": unmet or None}
-            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
-            self._file.flush()
+        value = found.to_json(str(target), address)
+        if compared is not None:
+            value["peer"] = [each.to_json() for each in compared]
+        if self._requires_pq:
+            value["required"] = {"post_quantum": True, "finding": unmet or None}
+        self._write(value)
         lines = render_diagnosis(found, str(target), address)
         if unmet:
             lines.insert(1, [(f"finding (--require-pq): {unmet}", "bold red")])

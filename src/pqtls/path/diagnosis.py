@@ -125,12 +125,13 @@ class Diagnosis:
         """Ids of the faults."""
         return frozenset(fault.id for fault in self.faults)
 
-    def to_json(self, target: str, address: str) -> dict[str, Any]:
+    def to_json(self, target: str, address: str | None) -> dict[str, Any]:
         """Return the object of schema pqtls/diagnosis/1.
 
         Args:
             target: Host and port as asked for.
-            address: IP address that was examined, "" if none was reached, or if a proxy knows it alone.
+            address: IP address that was examined, "" if none was reached, or if a proxy knows it alone; None if none was
+                even tried, as of a name that does not resolve.
         """
         return {
             "schema": "pqtls/diagnosis/1",

@@ -44,6 +44,19 @@ def qualify(found: Diagnosis, reach: Reach) -> Diagnosis:
     return _behind_proxy(found, proxy) if proxy else found
 
 
+def qualify_unseen(problem: str, reach: Reach) -> Diagnosis:
+    """Return the diagnosis of a target of which nothing was seen.
+
+    Args:
+        problem: Why not, as a sentence.
+        reach: The way that was to be taken.
+    """
+    from pqtls.path.diagnosis import Diagnosis
+
+    found = qualify(Diagnosis("inconclusive", "unknown", notes=(problem,)), reach)
+    return replace(found, answer=say_answer(found))
+
+
 def _without_hasty_blame(found: Diagnosis, reach: Reach) -> Diagnosis:
     """Connections that were turned away before TLS are nobody's punishment for a hello: limits look the same."""
     turned_away = [each for each in found.attempts if each.ended_before_tls]
