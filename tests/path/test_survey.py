@@ -24,6 +24,7 @@ from pqtls.path.reach import Reach
 from pqtls.path.survey import Examined, examine_target
 from pqtls.path.target import Target, parse_peer
 from pqtls.probe.experiments import EXPERIMENTS
+from pqtls.probe.model import Attempt, Experiment
 from pqtls.probe.network import SocketNetwork
 from pqtls.probe.run import Prober
 from tests.path import before_tls as before
@@ -217,8 +218,30 @@ def test_ctrl_c_keeps_what_was_gathered(hybrid_port: int, tmp_path: Path) -> Non
             process.kill()
             silent.close()
     assert process.returncode == 130, errors
-    assert len((tmp_path / "found.json").read_text().splitlines()) == 1
-    assert "1 target, 1 examined: 1 healthy; 2 of 3 not examined" in output
+    first, second = map(json.loads, (tmp_path / "found.json").read_text().splitlines())
+    assert (first["verdict"], second["verdict"]) == ("healthy", "inconclusive")
+    assert "interrupted" in second["notes"][0]
+    assert "2 targets, 2 examined: 1 healthy, 1 inconclusive; 1 of 3 not examined" in output
+
+
+def test_ctrl_c_amid_a_target_tells_what_is_known_of_it(
+    hybrid_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two handshakes that went well are no healthy path yet: the cut hello was still to come."""
+    attempt = Prober.attempt
+
+    def interrupt(self: Prober, experiment: Experiment, number: int, started_s: float, timeout_s: float) -> Attempt:
+        if number == 2:
+            raise KeyboardInterrupt
+        return attempt(self, experiment, number, started_s, timeout_s)
+
+    monkeypatch.setattr(Prober, "attempt", interrupt)
+    file = tmp_path / "found.json"
+    assert run_app(["path", f"{HOST}:{hybrid_port}", "--json", str(file)]) == 130
+    value = json.loads(file.read_text())
+    assert validate(value) == "diagnosis-1"
+    assert (value["verdict"], len(value["experiments"]), value["address"]) == ("inconclusive", 2, HOST)
+    assert "It was interrupted after 2 connections." in capsys.readouterr().out
 
 
 def test_where_a_peer_is() -> None:

@@ -146,8 +146,23 @@ class _Output:
                 click.echo(f"pqtls: {error.message}\n  {error.next_step}", err=True)
                 self._leave_out(target, error.message)
                 return
+            except KeyboardInterrupt as stop:
+                progress.stop()
+                self._tell_interrupted(target, stop)
+                raise
         for each in found:
             self._tell(target, each, [other.diagnosis for other in found if other is not each])
+
+    def _tell_interrupted(self, target: Target, stop: KeyboardInterrupt) -> None:
+        """Tell what was known of a target by then; the far end is asked no more."""
+        from pqtls.path.survey import InterruptedExaminationError
+
+        known = stop.examined if isinstance(stop, InterruptedExaminationError) else ()
+        if not known:
+            self._leave_out(target, "It was interrupted before anything was known.")
+        self._peer = None
+        for each in known:
+            self._tell(target, each, [])
 
     def _leave_out(self, target: Target, problem: str) -> None:
         """Tell of a target of which nothing was seen."""

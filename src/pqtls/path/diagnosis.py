@@ -130,8 +130,8 @@ class Diagnosis:
 
         Args:
             target: Host and port as asked for.
-            address: IP address that was examined, "" if none was reached, or if a proxy knows it alone; None if none was
-                even tried, as of a name that does not resolve.
+            address: IP address that was examined, "" if none was reached, or if a proxy knows it alone; None if none
+                was tried, as of a name that does not resolve.
         """
         return {
             "schema": "pqtls/diagnosis/1",

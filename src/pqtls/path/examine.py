@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pqtls.path.diagnose import diagnose
 from pqtls.path.plan import PlanOptions, next_step
 from pqtls.path.reading import CONTROL
+from pqtls.path.words import say_answer
 from pqtls.probe.experiments import find_experiment
 
 if TYPE_CHECKING:
@@ -119,6 +120,26 @@ def examine(
         if attempt.ending == "turned-away":
             break  # who asks again and again with a wrong password is locked out
     return diagnose(attempts, is_cut_short=is_cut_short)
+
+
+def conclude_early(attempts: Sequence[Attempt], options: PlanOptions | None = None) -> Diagnosis:
+    """Say what is known of an examination that a person interrupted: less than a verdict, where more was to be tried.
+
+    Args:
+        attempts: What was done by then.
+        options: What was asked for.
+    """
+    found = diagnose(attempts)
+    step = next_step(attempts, options)
+    if step is None:
+        return found
+    note = f"It was interrupted after {len(attempts)} connection{'s' * (len(attempts) != 1)}."
+    found = replace(found, notes=(note, *found.notes))
+    if step.is_optional:
+        return found
+    fits = dict.fromkeys((*(each.id for each in found.faults), *found.also_fits))
+    found = replace(found, verdict="inconclusive", faults=(), also_fits=tuple(fits), where="unknown", workarounds=())
+    return replace(found, answer=say_answer(found))
 
 
 def _timeout_s(attempts: list[Attempt]) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pqtls.errors import CannotProveError
 from pqtls.faults.catalogue import fault_name
-from pqtls.path.examine import Limits, examine, limits_for
+from pqtls.path.examine import Limits, conclude_early, examine, limits_for
 from pqtls.path.reach import Reach, qualify
 from pqtls.probe.http_proxy import open_tunnel
 from pqtls.probe.network import SocketNetwork
@@ -69,6 +69,18 @@ class Examined:
 
     diagnosis: Diagnosis
     address: str
+
+
+class InterruptedExaminationError(KeyboardInterrupt):
+    """A person ended an examination.
+
+    Args:
+        examined: What was known by then, of each address that was tried.
+    """
+
+    def __init__(self, examined: tuple[Examined, ...]) -> None:
+        super().__init__()
+        self.examined = examined
 
 
 def open_network(place: Place, target: Target, reach: Reach) -> Network:
@@ -161,6 +173,7 @@ def examine_target(
 
     Raises:
         CannotProveError: The name does not resolve.
+        InterruptedExaminationError: Ctrl-C; it has what was known by then.
     """
     from pqtls.probe.certificates import load_system_roots
 
@@ -172,10 +185,14 @@ def examine_target(
     # A proxy is a proxy over either family, and chooses the target's address itself.
     groups = _by_family(places) if reach.proxy is None else [places]
     routes = [_Route(each, target, reach, store, options, report) for each in groups]
-    if len(routes) == 1:
-        routes[0].go_on(limits)
-        return (routes[0].examined(),)
-    return _examine_all(routes, limits)
+    try:
+        if len(routes) == 1:
+            routes[0].go_on(limits)
+            return (routes[0].examined(),)
+        return _examine_all(routes, limits)
+    except KeyboardInterrupt as stop:
+        known = tuple(route.conclude_early() for route in routes if route.made)
+        raise InterruptedExaminationError(known) from stop
 
 
 def _by_family(places: Sequence[Place]) -> list[tuple[Place, ...]]:
@@ -207,6 +224,7 @@ class _Route:
         self.place = places[0]
         self.began: float | None = None
         self.found: Diagnosis | None = None
+        self.made: list[Attempt] = []
 
     @property
     def is_connected(self) -> bool:
@@ -238,6 +256,11 @@ class _Route:
             if self.is_connected or any(each.ending == "turned-away" for each in self._attempts):
                 break
 
+    def conclude_early(self) -> Examined:
+        """Return what is known after what was made, where more was to come."""
+        self.found = conclude_early(self.made, self._options)
+        return self.examined()
+
     def examined(self, *notes: str) -> Examined:
         """Return what came out, with what is to be said beside it."""
         assert self.found is not None  # noqa: S101 - it has been examined
@@ -259,7 +282,13 @@ class _Route:
         prober = Prober(network, self._target.server_name, self._store)
         # What says something before TLS, or goes through a proxy, has other hops than the hello.
         options = replace(self._options, can_limit_hops=getattr(network, "can_limit_hops", False))
-        self.found = examine(prober, network, options, limits, self._report, self._attempts, self.began)
+        self.made = list(self._attempts)
+        self.found = examine(prober, network, options, limits, self._note, self._attempts, self.began)
+
+    def _note(self, attempt: Attempt) -> None:
+        self.made.append(attempt)
+        if self._report is not None:
+            self._report(attempt)
 
 
 def _examine_all(routes: list[_Route], limits: Limits) -> tuple[Examined, ...]:
