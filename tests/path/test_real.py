@@ -18,6 +18,7 @@ from pqtls.path.plan import PlanOptions
 from pqtls.probe.model import HYBRID
 from pqtls.probe.network import SocketNetwork
 from pqtls.probe.run import Prober
+from pqtls.report.path import render_diagnosis
 from tests.path import real_servers as real
 from tests.schemas import validate
 
@@ -154,6 +155,9 @@ def test_nothing_listens() -> None:
         port = listener.getsockname()[1]
     found = look(port)
     assert (found.verdict, found.attempts[0].ending) == ("inconclusive", "refused")
+    assert found.repetitions == (), "nothing was sent that could have failed"
+    told = "\n".join("".join(text for text, _ in line) for line in render_diagnosis(found, f"127.0.0.1:{port}", ""))
+    assert told.count("Nothing listens there") == 1
 
 
 def test_a_server_that_speaks_first_is_no_tls() -> None:

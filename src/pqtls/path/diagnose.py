@@ -393,7 +393,8 @@ def _count(reading: Reading) -> tuple[Repetition, ...]:
     found = []
     for name in dict.fromkeys(each.attempt.experiment for each in reading.symptoms):
         outcomes = [each.is_ok for each in reading.symptoms if each.attempt.experiment == name]
-        if len(outcomes) > 1:
+        # Where nothing connected there was nothing to count: it is not how often a hello fails.
+        if len(outcomes) > 1 and any(each.attempt.is_connected for each in reading.of(name)):
             failed = outcomes.count(False)
             low, high = Rate(failed, len(outcomes)).interval
             found.append(Repetition(name, failed, len(outcomes), round(low, 3), round(high, 3)))

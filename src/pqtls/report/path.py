@@ -68,8 +68,9 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
         for each in found.repetitions
     ]
     lines += [_row("note", note) for note in found.notes if note not in found.answer]
-    lines.append([])
-    lines += [_render_attempt(symptom) for symptom in read_attempts(found.attempts).symptoms]
+    if any(attempt.detail not in found.answer or attempt.is_connected for attempt in found.attempts):
+        lines.append([])
+        lines += [_render_attempt(symptom) for symptom in read_attempts(found.attempts).symptoms]
     return [[(clean_text(text), style) for text, style in line] for line in lines]
 
 
