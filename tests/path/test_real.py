@@ -135,6 +135,7 @@ def test_faulty_servers(
     assert found.fault_ids == expected, found.answer
     assert found.verdict == "fault"
     assert all(workaround.experiment for workaround in found.workarounds if workaround.proved)
+    assert "ntil then" not in found.answer + str(found.workarounds), "each stands by itself"
 
 
 def test_a_proxy_that_does_it_right_is_healthy(hybrid_port: int) -> None:

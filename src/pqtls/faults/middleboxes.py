@@ -63,7 +63,7 @@ MIDDLEBOXES = (
                 "Find the odd one: examine each server of the pool by its own address, compare versions and settings "
                 "of those that fail with the others."
             ),
-            Remedy("Until then, try again on a new connection, which may meet another server."),
+            Remedy("Until it is fixed, try again on a new connection, which may meet another server."),
             CLASSICAL,
         ),
         confused_with=("F01", "F04", "F12"),

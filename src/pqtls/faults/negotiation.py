@@ -69,7 +69,7 @@ NEGOTIATION = (
                 "threat ID 58033 in the vulnerability protection profile)."
             ),
             Remedy(
-                "Until then, leave ML-DSA out of the client's signature algorithms (`SignatureAlgorithms` in "
+                "Until it is fixed, leave ML-DSA out of the client's signature algorithms (`SignatureAlgorithms` in "
                 "openssl.cnf); key exchange stays post-quantum.",
                 ("E5",),
             ),
@@ -88,7 +88,7 @@ NEGOTIATION = (
         where="server-or-box-before-it",
         remedies=(
             Remedy("Update the server's TLS library, or the box before it."),
-            Remedy("Until then, use a client without GREASE.", ("E5",)),
+            Remedy("Until it is fixed, use a client without GREASE.", ("E5",)),
         ),
         confused_with=("F22",),
     ),
@@ -105,7 +105,7 @@ NEGOTIATION = (
         victims=(Victim("wolfSSL: two hybrid shares", "wolfSSL/wolfssl#10287"),),
         remedies=(
             Remedy("Update the server's TLS library."),
-            Remedy("Until then, send the hybrid share alone.", ("E10",)),
+            Remedy("Until it is fixed, send the hybrid share alone.", ("E10",)),
             CLASSICAL,
         ),
         confused_with=("F22",),

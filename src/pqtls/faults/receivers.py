@@ -5,13 +5,13 @@ from __future__ import annotations
 from pqtls.faults.model import Fault, Remedy, Victim
 
 SMALLER_HELLO = Remedy(
-    "Until then, send a hello that fits one segment: one hybrid share, TLS 1.3 only, few extensions.",
+    "Until it is fixed, send a hello that fits one segment: one hybrid share, TLS 1.3 only, few extensions.",
     ("E4", "E10"),
     is_one_segment=True,
 )
-RECORD_SPLIT = Remedy("Until then, cut the hello into TLS records that each fit a segment.", ("E7",))
+RECORD_SPLIT = Remedy("Until it is fixed, cut the hello into TLS records that each fit a segment.", ("E7",))
 OTHER_HYBRID = Remedy(
-    "Until then, offer SecP256r1MLKEM768 in place of X25519MLKEM768, which stays post-quantum.",
+    "Until it is fixed, offer SecP256r1MLKEM768 in place of X25519MLKEM768, which stays post-quantum.",
     ("E10p",),
     is_post_quantum=True,
 )
@@ -95,7 +95,7 @@ RECEIVERS = (
         ),
         remedies=(
             Remedy("Raise the buffer to at least 16,384 bytes, or update the proxy."),
-            Remedy("Until then, send a hello below the threshold.", ("E4", "E10")),
+            Remedy("Until it is fixed, send a hello below the threshold.", ("E4", "E10")),
             CLASSICAL,
         ),
         confused_with=("F05", "F20"),
@@ -205,7 +205,7 @@ RECEIVERS = (
         ),
         remedies=(
             Remedy("On AWS Network Firewall use aws:drop_established_app_layer; elsewhere turn on stream reassembly."),
-            Remedy("Until then, put the server name first in the hello.", ("E5",)),
+            Remedy("Until it is fixed, put the server name first in the hello.", ("E5",)),
             SMALLER_HELLO,
             CLASSICAL,
         ),

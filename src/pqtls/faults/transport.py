@@ -6,7 +6,8 @@ from pqtls.faults.model import Fault, Remedy, Victim
 from pqtls.faults.receivers import CLASSICAL
 
 SMALLER_SEGMENTS = Remedy(
-    "Until then, make segments smaller here: lower the interface's MTU, or the route's with `ip route ... advmss`.",
+    "Until it is fixed, make segments smaller here: lower the interface's MTU, or the route's with "
+    "`ip route ... advmss`.",
     ("E8(1000)", "E8(536)"),
 )
 

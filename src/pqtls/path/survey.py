@@ -328,7 +328,7 @@ def _compare(route: _Route, chosen: list[_Route]) -> list[str]:
         if route.found.verdict == "fault" and other.is_clean:
             notes.append(
                 f"Over {theirs} the same target is healthy: what breaks belongs to {mine}, its path or the server at "
-                f"its address. Until then, {other.place.family_name} works."
+                f"its address. Meanwhile {other.place.family_name} works."
             )
         elif route.found.verdict == "inconclusive" and other.found.verdict == "fault":
             names = ", ".join(f"{each.id} {fault_name(each.id)}" for each in other.found.faults)

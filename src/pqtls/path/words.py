@@ -36,7 +36,7 @@ _WHERES = {
 _MAX_KNOWN = 2
 # So many classes narrow nothing down; the JSON has them all.
 _MAX_FITTING = 3
-_UNTIL_THEN = "Until then, "
+_MEANWHILE = "Until it is fixed, "
 
 
 def say_state(state: str, *, is_faulty: bool = False) -> str:
@@ -156,7 +156,7 @@ def say_hops(hops: HopRange) -> str:
 
 
 def _lower(text: str) -> str:
-    text = text.removeprefix(_UNTIL_THEN)
+    text = text.removeprefix(_MEANWHILE)
     return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
 
