@@ -138,6 +138,27 @@ def test_faulty_servers(
     assert "ntil then" not in found.answer + str(found.workarounds), "each stands by itself"
 
 
+@pytest.mark.parametrize("is_by_name", [False, True])
+def test_a_blocked_share_is_gone_round_by_a_retry(is_by_name: bool, hybrid_port: int) -> None:
+    """Where the name alone is disliked that is no way, and is not said to be one."""
+
+    def dislikes(hello: Any) -> bool:
+        return HYBRID in (hello.supported_groups if is_by_name else [each.group for each in hello.key_shares or ()])
+
+    with real.Proxy(hybrid_port, real.refuse(dislikes, real.ALERT_40)) as proxy:
+        found = look(proxy.port)
+    assert found.fault_ids == {"F23"}, found.answer
+    ways = {each.what: each.experiment for each in found.workarounds if each.proved}
+    retry, classical = (
+        next((n for n, way in enumerate(ways) if word in way), None) for word in ("retry", "x25519 alone")
+    )
+    assert classical is not None
+    assert retry is None if is_by_name else retry is not None and retry < classical
+    if not is_by_name:
+        by_retry = next(each for each in found.attempts if each.experiment == "E12")
+        assert (by_retry.ending, by_retry.was_retried, by_retry.group) == ("answered", True, HYBRID)
+
+
 def test_a_proxy_that_does_it_right_is_healthy(hybrid_port: int) -> None:
     """The negative control of all of the above: the same proxy, reading to the end."""
     with real.Proxy(hybrid_port, real.read_whole) as proxy:

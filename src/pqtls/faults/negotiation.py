@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pqtls.faults.model import Fault, Remedy, Victim
-from pqtls.faults.receivers import CLASSICAL, OTHER_HYBRID
+from pqtls.faults.receivers import BY_RETRY, CLASSICAL, OTHER_HYBRID
 
 NEGOTIATION = (
     Fault(
@@ -30,8 +30,9 @@ NEGOTIATION = (
         sentence="the post-quantum group X25519MLKEM768 is blocked by its number",
         what="A policy, or a parser that knows the old draft only, acts on code point 0x11EC. Unknown groups of the "
         "same size pass.",
-        signs="Every hello that names X25519MLKEM768 fails, small or big. A made-up group of the same size passes "
-        "(E14), and so does a big classical hello (E2).",
+        signs="Where supported_groups is looked at, every hello that names X25519MLKEM768 fails, small or big. Where "
+        "only key shares are, one that names it without a share passes (E9, E12), and the server may then choose it by "
+        "a retry. A made-up group of the same size passes (E14), and so does a big classical hello (E2).",
         where="middlebox",
         victims=(
             Victim(
@@ -43,6 +44,7 @@ NEGOTIATION = (
         remedies=(
             Remedy("Update the firewall (on FortiGate use proxy mode, or a newer IPS engine) or lift the policy."),
             OTHER_HYBRID,
+            BY_RETRY,
             CLASSICAL,
         ),
         confused_with=("F22", "F31"),

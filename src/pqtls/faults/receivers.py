@@ -15,6 +15,12 @@ OTHER_HYBRID = Remedy(
     ("E10p",),
     is_post_quantum=True,
 )
+BY_RETRY = Remedy(
+    "Until it is fixed, name X25519MLKEM768 in the first hello without a share for it, so that the server asks for it "
+    "by a retry, which stays post-quantum; where the server takes a classical share instead, send none at first.",
+    ("E9", "E12"),
+    is_post_quantum=True,
+)
 CLASSICAL = Remedy("As a last resort offer x25519 alone to this host, which gives up post-quantum.", ("E1",))
 
 RECEIVERS = (
