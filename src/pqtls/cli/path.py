@@ -221,9 +221,9 @@ class _Output:
         return combine_exit_codes(codes)
 
     def _print(self, lines: list[Line]) -> None:
-        from pqtls.cli.console import open_console, print_lines
+        from pqtls.cli.console import open_console, print_folded
 
-        print_lines(open_console(stderr=self._to_stderr), lines)
+        print_folded(open_console(stderr=self._to_stderr), lines)
 
 
 def _say_unmet(found: Diagnosis) -> str:

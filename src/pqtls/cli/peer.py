@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pqtls.path.reach import Reach
     from pqtls.peer.arrivals import Arrival
     from pqtls.probe.network import Connection
+    from pqtls.report.terminal import Line
 
 TOKEN_VARIABLE = "PQTLS_TOKEN"  # noqa: S105 - its name
 _CONNECT_TIMEOUT_S = 10.0
@@ -138,8 +139,10 @@ def print_comparisons(comparisons: tuple[Comparison, ...], *, to_stderr: bool) -
         comparisons: What became of each hello.
         to_stderr: On standard error.
     """
+    from pqtls.cli.console import open_console, print_folded
     from pqtls.path.compare import summarize
+    from pqtls.report.terminal import clean_text
 
-    click.echo("both ends", err=to_stderr)
-    for line in summarize(comparisons):
-        click.echo(f"  {line}", err=to_stderr)
+    lines: list[Line] = [[("both ends", "")]]
+    lines += [[("  ", ""), (clean_text(text), "")] for text in summarize(comparisons)]
+    print_folded(open_console(stderr=to_stderr), lines)
