@@ -170,7 +170,8 @@ def test_several_targets(
     hosts.write_text(f"{HOST}:{hybrid_port}\n{HOST}:{classical_port} # old\nnowhere.invalid\n{HOST}:{hybrid_port}\n")
     assert run_app(["path", "--hosts", str(hosts), "--json", str(file)]) == 3
     told = capsys.readouterr()
-    assert [json.loads(line)["server_state"] for line in file.read_text().splitlines()] == ["preferred", "classical"]
+    states = [json.loads(line)["server_state"] for line in file.read_text().splitlines()]
+    assert states == ["preferred", "classical", "unknown"], "one for each target, also where nothing was seen"
     *_, first, second, third, count = told.out.splitlines()
     assert (first.split(), second.split()) == (
         [f"{HOST}:{hybrid_port}", "healthy", "preferred"],
