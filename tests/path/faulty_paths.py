@@ -234,7 +234,7 @@ def hole_both_ways(rng: random.Random) -> Case:
     hole = rng.randint(900, 1380)
     tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=rng.randint(hole - 300, hole))
     link = draw_link(rng, forward_hole_bytes=hole, reverse_hole_bytes=hole)
-    return _case(rng, {"F13"}, link=link, tls=tls, also={"F15", "F19"})
+    return _case(rng, {"F13"}, link=link, tls=tls, also={"F15", "F19"}, has_place=True)
 
 
 def reverse_hole(rng: random.Random) -> Case:
