@@ -23,7 +23,7 @@ from pqtls.openssl import venv as venv_room
 from pqtls.openssl import venv_files
 from pqtls.openssl.enable import Request
 from pqtls.openssl.graft import plan_folders
-from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
+from pqtls.openssl.interpreter import Interpreter, Linkage, inspect_interpreter
 from pqtls.openssl.obstacles import find_venv_obstacle
 from pqtls.openssl.probe import probe_mlkem
 from pqtls.openssl.sources import Source
@@ -763,12 +763,13 @@ class TestRefusals:
     def test_what_cannot_be_grafted(self, interpreter: Interpreter, tmp_path: Path) -> None:
         assert find_venv_obstacle(interpreter, tmp_path) is None
         assert find_venv_obstacle(replace(interpreter, has_blocking_rpath=True), tmp_path) is None
-        for change, word in (
-            ({"linkage": "static"}, "statically"),
-            ({"linkage": "openssl-1.1"}, "whose ABI ended"),
-            ({"linkage": "no-ssl"}, "no `ssl` module"),
-        ):
-            obstacle = find_venv_obstacle(replace(interpreter, **change), tmp_path)  # type: ignore[arg-type]
+        linkages: dict[Linkage, str] = {
+            "static": "statically",
+            "openssl-1.1": "whose ABI ended",
+            "no-ssl": "no `ssl` module",
+        }
+        for linkage, word in linkages.items():
+            obstacle = find_venv_obstacle(replace(interpreter, linkage=linkage), tmp_path)
             assert obstacle is not None
             assert word in obstacle.reason
             assert obstacle.next_step

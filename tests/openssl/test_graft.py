@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,17 +175,17 @@ def test_paths_that_do_not_fit_are_refused(
     source: Source, interpreter: Interpreter, tmp_path: Path, field: str
 ) -> None:
     long = "/opt/" + "x" * 100
-    changes: dict[str, object] = {field: long}
+    changes: dict[str, Any] = {field: long}
     if field == "openssl_dir":
         changes = {"libcrypto": None, "capath": f"{long}/certs"}
     cache = tmp_path / "cache"
     with pytest.raises(CannotProveError, match="longer than") as caught:
-        make_graft(source, dataclasses.replace(interpreter, **changes), cache, {})  # type: ignore[arg-type]
-    folder = find_openssl_dir(folders_of(dataclasses.replace(interpreter, **changes)))  # type: ignore[arg-type]
+        make_graft(source, dataclasses.replace(interpreter, **changes), cache, {})
+    folder = find_openssl_dir(folders_of(dataclasses.replace(interpreter, **changes)))
     assert caught.value.next_step.endswith(f"pqtls openssl build --source TARBALL --openssldir {folder}")
     assert not cache.exists()
     with pytest.raises(CannotProveError, match="longer than") as caught:
-        choose_source(dataclasses.replace(interpreter, **changes), (), "")  # type: ignore[arg-type]
+        choose_source(dataclasses.replace(interpreter, **changes), (), "")
     assert caught.value.next_step.endswith(f"pqtls openssl build --source TARBALL --openssldir {folder}")
 
 

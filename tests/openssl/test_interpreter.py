@@ -107,9 +107,9 @@ def test_ssl_built_into_the_program(tmp_path: Path) -> None:
         ({"rpath": "$ORIGIN/lib", "runpath": "/x"}, False),
     ],
 )
-def test_dt_rpath_blocks_only_if_it_leads_to_libssl(tmp_path: Path, paths: dict[str, str], is_blocking: bool) -> None:
+def test_dt_rpath_blocks_only_if_it_leads_to_libssl(tmp_path: Path, paths: dict[str, Any], is_blocking: bool) -> None:
     (tmp_path / "program").write_bytes(make_elf(interpreter="/lib64/ld-linux-x86-64.so.2"))
-    (tmp_path / "_ssl.so").write_bytes(make_elf(needed=["libssl.so.3"], **paths))  # type: ignore[arg-type]
+    (tmp_path / "_ssl.so").write_bytes(make_elf(needed=["libssl.so.3"], **paths))
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libssl.so.3").touch()
     mapped = [str(tmp_path / "lib" / "libssl.so.3")]

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from pqtls.openssl.interpreter import inspect_interpreter
 from pqtls.openssl.ways import choose_way
@@ -30,9 +31,14 @@ ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os
 ENVIRONMENT["PQTLS_TOKEN"] = secrets.token_hex()
 
 
-def run(*command: str, **options: object) -> None:
+def run(*command: str, stdin: bytes = b"") -> None:
     """Run a program that has to succeed."""
-    subprocess.run(command, check=True, **options)  # type: ignore[call-overload]
+    subprocess.run(command, check=True, input=stdin)
+
+
+def start(*command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server that says nothing."""
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def join() -> None:
@@ -50,7 +56,7 @@ def join() -> None:
         run("ip", "-n", namespace, "addr", "add", f"2001:db8::{number}/64", "dev", "cable", "nodad")
 
 
-def look(folder: Path, *options: str) -> dict[str, dict[str, object]]:
+def look(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
     """Examine the name from the client's side; return what came out by address."""
     file, began = folder / "found.json", time.monotonic()
     command = ["ip", "netns", "exec", CLIENT, *PQTLS, "path", *options, "--json", str(file)]
@@ -75,18 +81,17 @@ def main() -> int:
     way = choose_way("auto", inspect_interpreter(sys.executable, {}), environment=ENVIRONMENT)
     into = ["ip", "netns", "exec", SERVER]
     servers: list[subprocess.Popen[bytes]] = []
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory(prefix="pqtls-families-") as name:
         folder = Path(name)
         try:
             join()
-            servers.append(subprocess.Popen([*into, *PQTLS, "serve", "--listen", ":8443"], env=ENVIRONMENT, **quiet))  # type: ignore[call-overload]
+            servers.append(start(*into, *PQTLS, "serve", "--listen", ":8443", environment=ENVIRONMENT))
             mail = [*into, sys.executable, "-c", SMTP_SERVER, str(write_certificate(folder)), "2525"]
-            servers.append(subprocess.Popen(mail, env=way.apply(ENVIRONMENT), **quiet))  # type: ignore[call-overload]
+            servers.append(start(*mail, environment=way.apply(ENVIRONMENT)))
             time.sleep(3)
             ways = [f"{NAME}:8443", "--peer", "pqtls://both.example"], [f"{NAME}:2525", "--starttls", "smtp"]
             well = [look(folder, *options) for options in ways]
-            run(*into, "nft", "-f", "-", input=HOLE.encode())
+            run(*into, "nft", "-f", "-", stdin=HOLE.encode())
             broken = [look(folder, *options) for options in ways]
         finally:
             for server in servers:
@@ -99,7 +104,7 @@ def main() -> int:
     both = {"192.0.2.2", "2001:db8::2"}
     is_well = all(set(each) == both and {v["verdict"] for v in each.values()} == {"healthy"} for each in well)
     is_told = all(
-        [fault["id"] for fault in each["2001:db8::2"]["faults"]] == ["F13"]  # type: ignore[attr-defined]
+        [fault["id"] for fault in each["2001:db8::2"]["faults"]] == ["F13"]
         and each["192.0.2.2"]["verdict"] == "healthy"
         for each in broken
     )

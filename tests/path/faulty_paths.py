@@ -80,16 +80,16 @@ class Case:
         return PlanOptions(is_full=self.is_full, repeats=self.repeats, can_limit_hops=True)
 
 
-def draw_link(rng: random.Random, **changes: object) -> Link:
+def draw_link(rng: random.Random, **changes: Any) -> Link:
     """An ordinary path: 2 to 80 ms, a little jitter; no loss, so that what is lost has one cause. Some routers."""
     rtt_s = rng.uniform(0.002, 0.08)
     hops = rng.randint(1, 20)
     deaf = tuple(hop for hop in range(1, hops) if rng.random() < 0.15)
     link = Link(rtt_s, jitter_s=rng.uniform(0, 0.1) * rtt_s, hops=hops, box_after=rng.randint(0, hops - 1), deaf=deaf)
-    return replace(link, **changes)  # type: ignore[arg-type]
+    return replace(link, **changes)
 
 
-def draw_tls(rng: random.Random, **changes: object) -> Tls:
+def draw_tls(rng: random.Random, **changes: Any) -> Tls:
     """An ordinary server, with the hybrid or without."""
     groups: tuple[int, ...] = (X25519, P256, P384)
     if rng.random() < 0.7:
@@ -105,7 +105,7 @@ def draw_tls(rng: random.Random, **changes: object) -> Tls:
         retries_for_first=rng.random() < 0.3,
         is_trusted=rng.random() < 0.7,
     )
-    return replace(tls, **changes)  # type: ignore[arg-type]
+    return replace(tls, **changes)
 
 
 def _case(

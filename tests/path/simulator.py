@@ -14,7 +14,7 @@ from tests.path.wire_model import Box, Link, Wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pqtls.probe.model import Experiment
+    from pqtls.probe.model import Ending, Experiment
     from pqtls.probe.plan import Ready
     from tests.path.servers_model import TlsApp
 
@@ -63,7 +63,7 @@ class Simulator:
         attempt = Attempt(experiment.id, number, started_s, "timeout", address=address, local_port=40000 + number)
         connect_s = self._connect(timeout_s)
         if isinstance(connect_s, str):
-            return replace(attempt, ending=connect_s)  # type: ignore[arg-type]
+            return replace(attempt, ending=connect_s)
         self.clock_s += connect_s
         self.on_connect()
         advmss = ADVMSS_IPV6 if self.is_ipv6 else ADVMSS
@@ -76,7 +76,7 @@ class Simulator:
         self.clock_s += talk.wire.now
         return replace(attempt, connect_s=connect_s, **changes)
 
-    def _connect(self, timeout_s: float) -> float | str:
+    def _connect(self, timeout_s: float) -> float | Ending:
         for delay_s in SYN_RETRIES_S[self.is_kernel_new]:
             if delay_s + self.link.rtt_s >= timeout_s:
                 break
@@ -89,7 +89,7 @@ class Simulator:
                 return delay_s + self.link.rtt_s
         return self._give_up(timeout_s)
 
-    def _give_up(self, timeout_s: float) -> str:
+    def _give_up(self, timeout_s: float) -> Ending:
         self.clock_s += timeout_s
         return "connect-timeout"
 
@@ -154,7 +154,7 @@ class Talk:
     def _on_answer(self) -> None:
         self._first_byte_s = self._first_byte_s or self.wire.now
         self._last_byte_s = self.wire.now
-        markers = self.wire.app.markers  # type: ignore[attr-defined]
+        markers = self.wire.app.markers
         while self._markers_seen < len(markers) and markers[self._markers_seen][0] <= self.wire.answer_in_order:
             _, kind, facts = markers[self._markers_seen]
             self._markers_seen += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ from pqtls.report.path import render_diagnosis
 SENT = Sent(1700, (1700,), 0.0, (1700,), 109, 123, (0x11EC, 0x1D), (0x11EC, 0x1D), mss_bytes=1448)
 
 
-def attempt(experiment: str, ending: Ending, tcp: TcpFacts | None = None, **changes: object) -> Attempt:
+def attempt(experiment: str, ending: Ending, tcp: TcpFacts | None = None, **changes: Any) -> Attempt:
     made = Attempt(experiment, 0, 0.0, ending, sent=SENT, version=0x0304, group=0x1D, tcp=tcp)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,7 @@ def test_a_healthy_path_of_20_ms_takes_three_connections_and_less_than_a_second_
     for seed in range(20):
         rng = random.Random(seed)  # noqa: S311 - a model, seeded
         tls = Tls((MODEL_HYBRID, X25519, P256), flight_bytes=rng.randint(1000, 6000), think_s=0.002)
-        simulator = Simulator(rng, Link(rtt_s=0.02), lambda tls=tls, rng=rng: TlsApp(tls, rng))  # type: ignore[misc]
+        simulator = Simulator(rng, Link(rtt_s=0.02), partial(TlsApp, tls, rng))
         found = examine(simulator, simulator)
         assert (found.verdict, len(found.attempts)) == ("healthy", 3)
         assert simulator.clock_s < 1.5
@@ -220,7 +221,9 @@ def test_the_hop_of_a_box_is_found_on_real_packets() -> None:
 
 
 def test_experiments_with_numbers() -> None:
-    assert find_experiment("E18(1025)").hello == replace(find_experiment("E1").hello, padded_to=1025)  # type: ignore[type-var]
+    control = find_experiment("E1").hello
+    assert control is not None
+    assert find_experiment("E18(1025)").hello == replace(control, padded_to=1025)
     assert find_experiment("E19(30)").send.pause_s == pytest.approx(0.03)
     limited = find_experiment("E21(E4@7)")
     assert (limited.send.hops, limited.hello, limited.is_aside) == (7, find_experiment("E4").hello, True)

@@ -46,10 +46,14 @@ class Box:
 
 
 class App:
-    """What reads at the far end. `wire` is set when the connection is made."""
+    """What reads at the far end. `wire` is set when the connection is made.
+
+    `markers` says what its answer holds: behind how many bytes, what, and facts of it.
+    """
 
     wire: Wire
     buffer_bytes: int | None = None  # receive buffer; None for plenty
+    markers: list[tuple[int, str, dict[str, Any]]]
 
     def on_readable(self) -> None:
         """More bytes are in order than before: `wire.server_bytes`."""

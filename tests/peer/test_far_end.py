@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,12 +96,12 @@ def test_a_box_that_makes_a_connection_of_its_own(there: far_end.FarEnd) -> None
     assert fates(compare(attempts, ask(there))) == ["re-originated"] * 2
 
 
-def carry(there: far_end.FarEnd, change: object) -> Listener:
+def carry(there: far_end.FarEnd, change: Callable[[bytes], tuple[bytes, bool]]) -> Listener:
     """A proxy that does something to the client's first bytes; answers are carried back if it says so."""
 
     def handle(connection: socket.socket) -> None:
         data = connection.recv(65_536)
-        passed, is_answered = change(data)  # type: ignore[operator]
+        passed, is_answered = change(data)
         with socket.create_connection((LOOPBACK, there.port), 5) as onward:
             onward.sendall(passed)
             onward.settimeout(0.5)
@@ -128,7 +128,7 @@ def rewrite(data: bytes) -> tuple[bytes, bool]:
         (lambda data: (data, False), "lost-back"),
     ],
 )
-def test_what_the_way_does(change: object, fate: str, there: far_end.FarEnd) -> None:
+def test_what_the_way_does(change: Callable[[bytes], tuple[bytes, bool]], fate: str, there: far_end.FarEnd) -> None:
     box = carry(there, change)
     try:
         attempts = attempt(box.port, "E1")

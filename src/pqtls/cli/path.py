@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pqtls.report.terminal import Line
 
 _CODES = {"healthy": EXIT_PROVEN, "fault": EXIT_FINDING, "inconclusive": EXIT_INCONCLUSIVE}
-_POST_QUANTUM = ("preferred", "supported", "only-by-retry")
 
 
 @click.command()
@@ -178,6 +177,7 @@ class _Output:
             self._file.flush()
 
     def _tell(self, target: Target, examined: Examined, others: list[Diagnosis]) -> None:
+        from pqtls.path.words import say_unmet
         from pqtls.report.path import render_diagnosis
         from pqtls.report.path_summary import Row
 
@@ -187,7 +187,7 @@ class _Output:
             compared = compare_ends(self._peer, found, others)
             self._is_peer_lost |= compared is None
         self._rows.append(Row(str(target), address, found))
-        unmet = _say_unmet(found) if self._requires_pq else ""
+        unmet = say_unmet(found) if self._requires_pq else ""
         value = found.to_json(str(target), address)
         if compared is not None:
             value["peer"] = [each.to_json() for each in compared]
@@ -210,12 +210,14 @@ class _Output:
             self._print(render_summary(self._rows, planned))
 
     def exit_code(self, *, is_one_ended: bool) -> int:
+        from pqtls.path.words import say_unmet
+
         # Asked to look from both ends, and one said nothing: what was asked for is not known.
         codes = [EXIT_INCONCLUSIVE] if is_one_ended or self._is_peer_lost else []
         for row in self._rows:
             found = row.found
             code = EXIT_INCONCLUSIVE if found is None else _CODES[found.verdict]
-            if self._requires_pq and found is not None and _say_unmet(found):
+            if self._requires_pq and found is not None and say_unmet(found):
                 code = EXIT_FINDING
             codes.append(code)
         return combine_exit_codes(codes)
@@ -224,15 +226,6 @@ class _Output:
         from pqtls.cli.console import open_console, print_folded
 
         print_folded(open_console(stderr=self._to_stderr), lines)
-
-
-def _say_unmet(found: Diagnosis) -> str:
-    """Return why a healthy path does not meet --require-pq, "" where it does, or where it is not healthy anyway."""
-    if found.verdict != "healthy" or found.server_state in _POST_QUANTUM:
-        return ""
-    if found.server_state == "unknown":
-        return "the server was not seen to be post-quantum each time"
-    return f"the server is not post-quantum ({found.server_state})"
 
 
 @contextlib.contextmanager

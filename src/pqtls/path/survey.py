@@ -280,8 +280,7 @@ class _Route:
         network = open_network(self.place, self._target, self._reach)
         self.began = network.now() if self.began is None else self.began
         prober = Prober(network, self._target.server_name, self._store)
-        # What says something before TLS, or goes through a proxy, has other hops than the hello.
-        options = replace(self._options, can_limit_hops=getattr(network, "can_limit_hops", False))
+        options = replace(self._options, can_limit_hops=network.can_limit_hops)
         self.made = list(self._attempts)
         self.found = examine(prober, network, options, limits, self._note, self._attempts, self.began)
 

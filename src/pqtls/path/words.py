@@ -23,6 +23,7 @@ _STATES = {
     "draft": "the server knows only the obsolete Kyber draft",
     "unknown": "how far the server itself is was not seen",
 }
+_POST_QUANTUM_STATES = ("preferred", "supported", "only-by-retry")
 _WHERES = {
     "server": "the server",
     "server-or-box-before-it": "the server, or a box right before it (this end cannot tell)",
@@ -162,3 +163,16 @@ def _lower(text: str) -> str:
 
 def _name_all(ids: Sequence[str]) -> str:
     return ", ".join(f"{each} {fault_name(each)}" for each in ids)
+
+
+def say_unmet(found: Diagnosis) -> str:
+    """Return why a healthy path does not meet --require-pq, "" where it does, or where it is not healthy anyway.
+
+    Args:
+        found: The diagnosis.
+    """
+    if found.verdict != "healthy" or found.server_state in _POST_QUANTUM_STATES:
+        return ""
+    if found.server_state == "unknown":
+        return "the server was not seen to be post-quantum each time"
+    return f"the server is not post-quantum ({found.server_state})"

@@ -86,7 +86,13 @@ class Connection(Protocol):
 
 
 class Network(Protocol):
-    """Where connections come from, and what time it is there."""
+    """Where connections come from, and what time it is there.
+
+    Attributes:
+        can_limit_hops: Packets of a connection can be given fewer hops, and routers that end them are heard.
+    """
+
+    can_limit_hops: bool
 
     def connect(self, max_segment_bytes: int | None, timeout_s: float) -> Connection:
         """Connect to the target.

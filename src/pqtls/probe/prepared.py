@@ -27,6 +27,9 @@ class PreparedNetwork:
         first_peer: Who that is, in words, for what is told if there is no connection; "" for the target itself.
     """
 
+    # What says something before TLS, or goes through a proxy, has other hops than the hello.
+    can_limit_hops = False
+
     def __init__(
         self,
         network: Network,

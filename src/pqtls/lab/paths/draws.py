@@ -17,6 +17,8 @@ from pqtls.wire.hello_builder import ML_DSA_SCHEMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pqtls.lab.paths.scenario import HelloField
+
 CLASSICAL = (X25519, P256, P384)
 HYBRIDS = (HYBRID, HYBRID_P256, HYBRID_P384)
 _WITH_HYBRID = (HYBRID, *CLASSICAL)
@@ -149,8 +151,8 @@ def _ml_dsa(fault: str, rng: random.Random) -> Scenario:
 
 
 def _grease(fault: str, rng: random.Random) -> Scenario:
-    names = ("ciphers", "extensions", "groups", "signatures", "versions")
-    dislikes = Dislike(tuple(rng.sample(names, rng.randint(1, 5))), has_grease=True)  # type: ignore[arg-type]
+    names: tuple[HelloField, ...] = ("ciphers", "extensions", "groups", "signatures", "versions")
+    dislikes = Dislike(tuple(rng.sample(names, rng.randint(1, 5))), has_grease=True)
     refusal = rng.choice(("alert:40", "alert:47", "alert:50", "reset", "close", "mute"))
     return _scenario(fault, rng, {"F25"}, tls=_tls(rng, dislikes=dislikes, refusal=refusal))
 
