@@ -41,6 +41,8 @@ class StandIn:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._kind == "slow":
             time.sleep(60)
+        if self._kind == "far":
+            time.sleep(0.3)
         if environ["PATH_INFO"] != "/ping" and self._kind in REFUSALS:
             name, message = REFUSALS[self._kind]
             body = json.dumps({"__type": name, "message": message}).encode()
@@ -57,7 +59,7 @@ def run_stand_in(kind: str, certificate: ServerCertificate, environment: Mapping
     """Run one on loopback.
 
     Args:
-        kind: One of `REFUSALS`, "slow" or "good".
+        kind: One of `REFUSALS`, "slow", "far" (as slow as another continent) or "good".
         certificate: Its certificate.
         environment: Its whole environment, with its OpenSSL and groups.
 

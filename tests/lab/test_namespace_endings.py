@@ -114,9 +114,32 @@ def test_the_main_process_is_killed_at_any_moment() -> None:
         time.sleep(delays.uniform(0.03, 0.25))
         process.kill()
         process.wait()
-    # A holder that is still making its network learns of the end after that; the kernel makes and takes down
-    # networks one at a time. Where others did the same, ten seconds were once too few.
-    assert wait_until(lambda: marked(environment[MARK]) == [], timeout_s=40.0)
+    # A holder that is still making its network learns of the end after that.
+    assert wait_until(lambda: marked(environment[MARK]) == [])
+
+
+def test_a_process_that_ends_while_it_is_looked_for_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the list of processes, and gone when its namespace is read; its child is not in that list."""
+    require_namespaces()
+    script = "import os, time; input(); os.fork() and os._exit(0); time.sleep(300)"
+    environment = {**os.environ, MARK: str(uuid.uuid4())}
+    with NamespacedLab() as lab:
+        client = subprocess.Popen(lab.wrap(python(script)), env=environment, stdin=subprocess.PIPE)
+        network = namespace_id(f"/proc/{lab.holder_pid}/ns/net")
+        assert wait_until(lambda: set(find_processes(frozenset([network]))) == {lab.holder_pid, client.pid})
+        list_folder, lists = os.listdir, []
+
+        def list_and_let_it_end(folder: str) -> list[str]:
+            lists.append([name for name in list_folder(folder) if name != str(lab.holder_pid)])
+            if len(lists) == 1:
+                client.communicate(b"\n", timeout=10)
+            return lists[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", list_and_let_it_end)
+            assert end_processes(frozenset([network])) == []
+        assert str(client.pid) in lists[0]
+        assert wait_until(lambda: not any(alive(pid) for pid in marked(environment[MARK])))
 
 
 def test_the_holder_is_killed() -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +218,7 @@ def folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def run_box(box: Box, place: Place) -> Iterator[None]:
-    """Run it until the end; one that will not serve as root runs as nobody."""
+    """Run it until the end, with every process of its own; one that will not serve as root runs as nobody."""
     command = box.start(place)
     user = None
     if box.program == "traffic_server" and os.geteuid() == 0:
@@ -226,14 +228,40 @@ def run_box(box: Box, place: Place) -> Iterator[None]:
     with (
         (place.folder / "said").open("wb") as said,
         subprocess.Popen(
-            command, env=ENVIRONMENT, user=user, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=place.folder
+            command,
+            env=ENVIRONMENT,
+            user=user,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            cwd=place.folder,
+            start_new_session=True,
         ) as process,
     ):
         try:
             wait_for(place.port)
             yield
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+    assert _wait_for_the_end(process.pid), f"processes of {box.program} are left"
+
+
+def _wait_for_the_end(session: int) -> bool:
+    """Tell whether every process of a session ends within five seconds; those that nobody waits for count as ended."""
+    end_s = time.monotonic() + 5
+    while any(each == session for each in _sessions()):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _sessions() -> Iterator[int]:
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
+            if state != "Z":
+                yield int(session)
 
 
 @pytest.mark.parametrize("name", BOXES)

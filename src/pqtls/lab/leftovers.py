@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 NamespaceId: TypeAlias = tuple[int, int]
 """Device and inode of a namespace, which no other living namespace has."""
@@ -33,35 +33,62 @@ def namespace_id(path: str | int) -> NamespaceId:
 def find_processes(namespaces: frozenset[NamespaceId]) -> list[int]:
     """Return every other process in one of these network namespaces.
 
+    One that ends while it is looked for may have started another that is not found: `end_processes` looks again.
+
     Args:
         namespaces: Which ones.
     """
-    found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names only
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):  # gone, a zombie, or another user's, so not in ours
-                if namespace_id(f"/proc/{name}/ns/net") in namespaces:
-                    found.append(int(name))
-    return found
+    return _look(namespaces).inside
 
 
 def end_processes(namespaces: frozenset[NamespaceId]) -> list[int]:
     """Kill every other process in these network namespaces, with all that they start meanwhile.
 
     Args:
-        namespaces: Which ones.
+        namespaces: Which ones. Nothing may be able to enter them any more.
 
     Returns:
         Those that could not be ended in three seconds, being stuck in the kernel.
     """
     deadline = time.monotonic() + _PATIENCE_S
-    while found := find_processes(namespaces):
-        for pid in found:
+    known: frozenset[str] = frozenset()
+    while True:
+        found = _look(namespaces)
+        for pid in found.inside:
             _kill(pid, namespaces)
-        if time.monotonic() > deadline:
-            break
+        # A process can end between the list of /proc and the look at it, and leave a child that is not in the list.
+        # Those that were there at the look before were dead or elsewhere then, so that no such child is of them.
+        if (not found.inside and found.gone <= known) or time.monotonic() > deadline:
+            return found.inside
+        known = found.listed
         time.sleep(_PAUSE_S)
-    return found
+
+
+class _Look(NamedTuple):
+    """What one look at every other process showed: numbers, those of /proc as they stand there.
+
+    Attributes:
+        listed: All.
+        inside: Those in the namespaces.
+        gone: Those that could not be looked at: ended, or another user's and so not in ours.
+    """
+
+    listed: frozenset[str]
+    inside: list[int]
+    gone: frozenset[str]
+
+
+def _look(namespaces: frozenset[NamespaceId]) -> _Look:
+    own = str(os.getpid())
+    listed = frozenset(name for name in os.listdir("/proc") if name.isdigit() and name != own)  # noqa: PTH208
+    inside, gone = [], set()
+    for name in listed:
+        try:
+            if namespace_id(f"/proc/{name}/ns/net") in namespaces:
+                inside.append(int(name))
+        except OSError:
+            gone.add(name)
+    return _Look(listed, inside, frozenset(gone))
 
 
 def _kill(pid: int, namespaces: frozenset[NamespaceId]) -> None:

@@ -6,6 +6,7 @@ descriptors, environment and working directory are the program's. Without a prog
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -62,9 +63,10 @@ def _enter(spec: dict[str, object]) -> None:
         if user:
             setns(open_namespace(str(user)), CLONE_NEWUSER)
         setns(network_descriptor, CLONE_NEWNET)
-    # The holder takes this path away before it ends what is left in the namespaces. While it is there, that is
-    # still to come and finds us; once it has gone, we might have been missed.
-    os.stat(network)  # noqa: PTH116
+        # The holder takes this path away before it ends what is left in the namespaces. While it is there, that is
+        # still to come and finds us; once it has gone, or is another file of the same number, we might be missed.
+        if not os.path.samestat(os.stat(network), os.fstat(network_descriptor)):  # noqa: PTH116
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if isinstance(hosts, dict):
         enter_private_names(hosts)
 
