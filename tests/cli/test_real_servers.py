@@ -31,6 +31,7 @@ from tests.aws_stand_in import run_stand_in
 from tests.cli.test_network import obstacle
 from tests.cli.test_test import bare_environment as users_environment
 from tests.cli.test_test import command
+from tests.observe.network import alone_on_the_network
 from tests.schemas import validate
 from tests.tls_server import serve_on_loopback
 
@@ -42,6 +43,13 @@ HOST = f"secretsmanager.{REGION}.amazonaws.com"
 STS_HOST = "secretsmanager.us-west-1.amazonaws.com"  # stands in for STS: AWS_ENDPOINT_URL_STS leads there
 ROOT = str(Path(__file__).parent.parent.parent)
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """Let no other test's connections be among the packets, of which it may not be seen whose they are."""
+    with alone_on_the_network():
+        yield
 
 
 class Run:

@@ -12,12 +12,14 @@ import struct
 import subprocess
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 Result = TypeVar("Result")
@@ -61,11 +63,34 @@ class Namespace:
                 future.set_exception(error)
 
 
+@contextmanager
+def alone_on_the_network() -> Iterator[None]:
+    """Move the calling thread, and all that it starts, to a network of its own; and back.
+
+    For what looks at all of a host's packets: other tests talk TLS over the host's loopback at the same time. Where
+    this is not allowed nothing is captured either, and everything stays as it is.
+    """
+    with Path("/proc/thread-self/ns/net").open("rb") as hosts:
+        try:
+            _enter()
+        except PermissionError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            _call("setns", hosts.fileno(), _CLONE_NEWNET)
+
+
 def _enter() -> int:
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _call("unshare", _CLONE_NEWNET)
     bring_up("lo")
     return threading.get_native_id()
+
+
+def _call(name: str, *arguments: int) -> None:
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def bring_up(interface: str) -> None:
