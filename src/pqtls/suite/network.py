@@ -238,7 +238,8 @@ class NamespaceNetwork:
         with ExitStack() as stack:
             sockets = [self._lab.open_capture_socket(each) for each in self._lab.client_interfaces]
             captures = [stack.enter_context(LiveCapture.adopt(each)) for each in sockets]
-            stack.callback(lambda: [each.begin_to_stop() for each in captures])
+            for each in captures:  # all at once, before each is waited for
+                stack.callback(each.begin_to_stop)
             yield _NamespacePassage(self._lab, self._ca_bundle, target[0], captures)
 
 
