@@ -306,3 +306,49 @@ def test_a_program_that_the_recorder_cannot_see_is_judged_by_its_packets(tmp_pat
             ran = client.run(read_case(script), servers.address("good"), {})
         assert [each.sources for each in ran.connections] == [("capture",)], ran.finished.output
         assert result_of(ran).verdict == verdict
+
+
+GOOD = "import urllib.request as u\nu.urlopen('https://secretsmanager.us-west-1.amazonaws.com/ping').read()\n"
+# A classical handshake over loopback, both ends in one Python; anonymous, so that it needs no certificate.
+CLASSICAL = """
+import socket, ssl, threading
+def context(kind):
+    made = ssl.SSLContext(kind)
+    made.check_hostname, made.maximum_version = False, ssl.TLSVersion.TLSv1_2
+    made.verify_mode = ssl.CERT_NONE
+    made.set_ciphers("AECDH-AES256-SHA:ADH-AES256-GCM-SHA384:@SECLEVEL=0")
+    return made
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    with context(ssl.PROTOCOL_TLS_SERVER).wrap_socket(listener.accept()[0], server_side=True) as tls:
+        tls.sendall(b"answer")
+threading.Thread(target=serve).start()
+with socket.create_connection(listener.getsockname()) as tcp:
+    with context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(tcp) as tls:
+        assert tls.recv(6) == b"answer"
+"""
+PLAIN = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+with socket.create_connection(listener.getsockname()) as one, listener.accept()[0] as other:
+    one.sendall(b"no TLS")
+    assert other.recv(6) == b"no TLS"
+"""
+UNWATCHED = "import subprocess, sys\nsubprocess.run([sys.executable, '-I', '-c', {!r}], check=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("beside", "verdict", "reason"),
+    [
+        (UNWATCHED.format(CLASSICAL), "not-post-quantum", "tls12"),
+        (PLAIN, "post-quantum", "negotiated-hybrid"),  # all of it is Python, whose TLS is recorded
+        (UNWATCHED.format(PLAIN), "inconclusive", "not-visible-here"),  # may be an upgrade to TLS
+    ],
+    ids=["unwatched-classical", "plain", "unwatched-plain"],
+)
+def test_what_a_client_says_over_loopback_is_seen(tmp_path: Path, beside: str, verdict: str, reason: str) -> None:
+    """A good connection to the lab, and another one that never leaves the client's side of its network."""
+    (tmp_path / "own.py").write_text(GOOD + beside)
+    _, lines, output = run(tmp_path / "run", "--case", str(tmp_path / "own.py"))
+    case = next(line for line in lines if line["schema"] == "pqtls/case/1")
+    assert (case["verdict"], case["reason"]) == (verdict, reason), output

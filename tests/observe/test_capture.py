@@ -17,7 +17,7 @@ import trustme
 
 from pqtls.errors import CannotProveError, UsageError
 from pqtls.observe.capture import LiveCapture, read_capture
-from pqtls.observe.kept_packets import KeptPackets
+from pqtls.observe.kept_packets import KeptPackets, write_packets
 from pqtls.observe.observation import find_disagreements
 from pqtls.observe.packet_socket import build_filter
 from pqtls.observe.recorder import RecorderFolder
@@ -516,7 +516,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         list(read_capture(tmp_path / "missing"))
     with pytest.raises(UsageError, match="cannot be written"):
-        KeptPackets().write(tmp_path / "missing" / "x", link.ETHERNET)
+        write_packets([], tmp_path / "missing" / "x", link.ETHERNET)
 
 
 def test_damage_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:

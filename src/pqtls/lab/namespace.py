@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pqtls.errors import BugError, PqtlsError
 from pqtls.lab.holder import Holder, isolated_python
-from pqtls.lab.namespace_network import CLIENT_ADDRESS, INTERFACE, SERVER_ADDRESSES
+from pqtls.lab.namespace_network import (
+    CAPTURED_INTERFACES,
+    CLIENT_ADDRESS,
+    INTERFACE,
+    SERVER_ADDRESSES,
+    capture_request,
+)
 from pqtls.lab.namespace_refusal import NamespacesRefusedError, refusal
 
 if TYPE_CHECKING:
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
 
 Side: TypeAlias = Literal["client", "server"]
 
-_CAPTURE_REQUEST = b"capture\n"
 _ANSWER_TIMEOUT_S = 30.0
 
 
@@ -43,6 +48,9 @@ class NamespacedLab:
 
     client_interface = INTERFACE
     """Name of the network interface on the client side, on which a capture sees every packet."""
+
+    client_interfaces = CAPTURED_INTERFACES
+    """All interfaces of the client side: that one, and loopback, where a client may speak to a program beside it."""
 
     client_address = CLIENT_ADDRESS
     """The clients' address; reachable only inside."""
@@ -104,18 +112,21 @@ class NamespacedLab:
         spec = {**self._running().paths(side), "hosts": None if hosts is None else dict(hosts)}
         return [*isolated_python("namespace_enter"), json.dumps(spec), *arguments]
 
-    def open_capture_socket(self) -> socket.socket:
-        """Return a raw packet socket (AF_PACKET) on the client side's interface, to be read without any privilege.
+    def open_capture_socket(self, interface: str = INTERFACE) -> socket.socket:
+        """Return a raw packet socket (AF_PACKET) on an interface of the client side, to be read without any privilege.
 
         It sees whole Ethernet frames of both directions from now on. Its `getsockopt(263, 6, 8)`
         (SOL_PACKET, PACKET_STATISTICS) holds how many there were and how many were lost to a late reader.
+
+        Args:
+            interface: One of `client_interfaces`.
 
         Raises:
             NamespacesRefusedError: The system does not allow it.
             BugError: The namespaces are gone, or not yet there.
         """
         with self._lock:
-            answer, descriptors = self._running().ask(_CAPTURE_REQUEST)
+            answer, descriptors = self._running().ask(capture_request(interface))
         if "refused" in answer:
             raise refusal(answer["refused"], answer["reason"])
         return socket.socket(fileno=descriptors[0])

@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING
 from pqtls.lab.kernel import CLONE_NEWNET, CLONE_NEWUSER, has_network_and_mount_rights, unshare
 from pqtls.lab.leftovers import end_processes, namespace_id
 from pqtls.lab.messages import encode_line
-from pqtls.lab.namespace_network import CLIENT_ADDRESS, INTERFACE, MTU, PREFIX, SERVER_ADDRESSES
+from pqtls.lab.namespace_network import (
+    CAPTURED_INTERFACES,
+    CLIENT_ADDRESS,
+    INTERFACE,
+    LOOPBACK,
+    MTU,
+    PREFIX,
+    SERVER_ADDRESSES,
+    capture_request,
+)
 from pqtls.lab.netlink import NetworkConfigurator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CAPTURE_REQUEST = b"capture\n"
-
+_REQUESTS = {capture_request(interface): interface for interface in CAPTURED_INTERFACES}
 _ETH_P_ALL = 0x0003
 _SO_RCVBUFFORCE = 33
 # What waits for a reader that is late: the kernel counts about 2.3 KB for a full packet. An ordinary user gets no more
@@ -143,7 +151,7 @@ def _join(client: NetworkConfigurator, server: NetworkConfigurator, server_names
             network.forbid_link_local(INTERFACE)
             for address in addresses:
                 network.add_address(INTERFACE, address, PREFIX)
-            network.set_up("lo")
+            network.set_up(LOOPBACK)
             network.set_up(INTERFACE)
     with step("addresses"):
         server.start_sending(INTERFACE)
@@ -181,18 +189,19 @@ def _answer_until_the_end(control: socket.socket, parent: int) -> None:
     if os.getppid() != parent:
         return
     while select.select(watched, [], [])[0] == [control.fileno()]:
-        if control.recv(64) != CAPTURE_REQUEST:
+        interface = _REQUESTS.get(control.recv(64))
+        if interface is None:
             return
-        _send_capture_socket(control)
+        _send_capture_socket(control, interface)
 
 
-def _send_capture_socket(control: socket.socket) -> None:
+def _send_capture_socket(control: socket.socket, interface: str) -> None:
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as capture:  # 0: nothing until it is bound
             with contextlib.suppress(OSError):
                 capture.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CAPTURE_BUFFER_BYTES)
                 capture.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _CAPTURE_BUFFER_BYTES)
-            capture.bind((INTERFACE, _ETH_P_ALL))
+            capture.bind((interface, _ETH_P_ALL))
             socket.send_fds(control, [encode_line({})], [capture.fileno()])
     except OSError as error:
         control.sendall(encode_line({"refused": "packet socket", "errno": error.errno, "reason": error.strerror}))

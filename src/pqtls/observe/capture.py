@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pqtls.errors import UsageError
 from pqtls.observe.capture_report import CaptureReport, describe_losses
-from pqtls.observe.kept_packets import KeptPackets
+from pqtls.observe.kept_packets import KeptPackets, write_packets
 from pqtls.observe.observation import Observation, observe
 from pqtls.observe.packet_socket import PacketSocket
 from pqtls.wire.errors import MalformedError
@@ -22,7 +22,7 @@ from pqtls.wire.packet_tracker import PacketTracker
 from pqtls.wire.pcap import CaptureReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -47,6 +47,10 @@ class LiveCapture:
         interface: Name of the interface, in the network namespace of the thread that enters.
         check_checksums: See `PacketTracker`.
 
+    Attributes:
+        interface: The name.
+        link_type: LINKTYPE number of its packets, once entered.
+
     Raises:
         CannotProveError: On entering: the system does not allow it (CAP_NET_RAW is needed).
         UsageError: On entering: there is no such interface.
@@ -59,7 +63,7 @@ class LiveCapture:
         self._observations: list[Observation] = []
         self._socket: PacketSocket | None = None
         self._thread: threading.Thread | None = None
-        self._link_type = 0
+        self.link_type = 0
         self._stop_ns: int | None = None
         self._failure = ""
         self._crash: Exception | None = None
@@ -82,7 +86,7 @@ class LiveCapture:
     def __enter__(self) -> LiveCapture:
         if self._socket is None:
             self._socket = PacketSocket(self.interface)
-        self._link_type = self._socket.link_type
+        self.link_type = self._socket.link_type
         self._wake_reader, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, args=(self._socket,), name="pqtls-capture", daemon=True)
         self._thread.start()
@@ -93,12 +97,17 @@ class LiveCapture:
     ) -> None:
         self.stop()
 
+    def begin_to_stop(self) -> None:
+        """Let the thread take in what is queued and end, without waiting for it; several captures end so at once."""
+        if self._thread is not None and self._stop_ns is None:
+            self._stop_ns = time.time_ns()
+            self._wake.close()
+
     def stop(self) -> None:
         """Take in what is queued, end the thread and close the socket; a second time does nothing."""
         if self._socket is None or self._thread is None:
             return
-        self._stop_ns = time.time_ns()
-        self._wake.close()
+        self.begin_to_stop()
         self._thread.join()
         self._wake_reader.close()
         self._kernel_drops = self._socket.read_statistics()[1]
@@ -133,9 +142,13 @@ class LiveCapture:
         Raises:
             UsageError: It cannot be written there.
         """
+        return write_captures([self], path)
+
+    def packets(self) -> list[CapturedPacket]:
+        """Return the packets of the handshakes in the order in which they were captured; for after the block."""
         if self._socket is not None:
-            raise RuntimeError("write_pcap is for after the with block")
-        return self._kept.write(path, self._link_type)
+            raise RuntimeError("packets is for after the with block")
+        return self._kept.packets()
 
     # In the thread
 
@@ -189,6 +202,24 @@ class LiveCapture:
     def _add(self, found: Iterable[CapturedHandshake]) -> None:
         with self._lock:
             self._observations.extend(map(_to_observation, found))
+
+
+def write_captures(captures: Sequence[LiveCapture], path: Path) -> int:
+    """Write the packets of the handshakes of one or more captures, all of one link type, as one pcap file.
+
+    Args:
+        captures: The captures, stopped; at least one.
+        path: Where; only its owner may read it.
+
+    Returns:
+        How many packets were written.
+
+    Raises:
+        UsageError: It cannot be written there.
+    """
+    packets = sorted((packet for each in captures for packet in each.packets()), key=lambda each: each.time_ns or 0)
+    write_packets(packets, path, captures[0].link_type)
+    return len(packets)
 
 
 def _to_observation(found: CapturedHandshake) -> Observation:

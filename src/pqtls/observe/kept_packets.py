@@ -100,29 +100,12 @@ class KeptPackets:
         ordered = sorted((each for kept in self._connections.values() for each in kept), key=lambda each: each[0])
         return [packet for _, packet in ordered]
 
-    def write(self, path: Path, link_type: int) -> int:
-        """Write a pcap file that its owner alone may read; a file that is there is replaced.
-
-        A TCP checksum that was left to the network card is completed as the card would have done, so that
-        programs which check them find them valid.
-
-        Args:
-            path: Where.
-            link_type: LINKTYPE number of the packets.
-
-        Returns:
-            How many packets were written.
-
-        Raises:
-            UsageError: It cannot be written there.
-        """
-        packets = self.packets()
-        write_packets(packets, path, link_type)
-        return len(packets)
-
 
 def write_packets(packets: list[CapturedPacket], path: Path, link_type: int) -> None:
-    """Write a pcap file that its owner alone may read, with complete checksums; a file that is there is replaced.
+    """Write a pcap file that its owner alone may read; a file that is there is replaced.
+
+    A TCP checksum that was left to the network card is completed as the card would have done, so that programs which
+    check them find them valid.
 
     Args:
         packets: The packets, in order, all of one link type.

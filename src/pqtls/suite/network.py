@@ -16,7 +16,7 @@ from pqtls.lab.names import AWS_HOSTS
 from pqtls.lab.namespace import NamespacedLab
 from pqtls.lab.router import Router
 from pqtls.lab.server import LabServers
-from pqtls.observe.capture import LiveCapture
+from pqtls.observe.capture import LiveCapture, write_captures
 from pqtls.observe.relay import RelayWitness
 
 if TYPE_CHECKING:
@@ -228,23 +228,27 @@ class NamespaceNetwork:
 
     @contextmanager
     def open_passage(self, target: Address, port: int = 0) -> Iterator[Passage]:
-        """Capture everything, and lead the AWS names to a server.
+        """Capture everything, loopback too, and lead the AWS names to a server.
 
         Args:
             target: The server's address; its port is 443.
             port: Of no use here.
         """
         _ = port
-        with LiveCapture.adopt(self._lab.open_capture_socket()) as capture:
-            yield _NamespacePassage(self._lab, self._ca_bundle, target[0], capture)
+        with ExitStack() as stack:
+            sockets = [self._lab.open_capture_socket(each) for each in self._lab.client_interfaces]
+            captures = [stack.enter_context(LiveCapture.adopt(each)) for each in sockets]
+            for each in captures:  # all at once, before each is waited for
+                stack.callback(each.begin_to_stop)
+            yield _NamespacePassage(self._lab, self._ca_bundle, target[0], captures)
 
 
 class _NamespacePassage:
-    def __init__(self, lab: NamespacedLab, ca_bundle: Path, address: str, capture: LiveCapture) -> None:
+    def __init__(self, lab: NamespacedLab, ca_bundle: Path, address: str, captures: Sequence[LiveCapture]) -> None:
         self._lab = lab
         self._ca_bundle = ca_bundle
         self._hosts = dict.fromkeys(AWS_HOSTS, address)
-        self.capture = capture
+        self._captures = captures
 
     def environment(self, case: Case, home: Path) -> dict[str, str]:
         _ = case
@@ -258,11 +262,15 @@ class _NamespacePassage:
 
     def report(self, recorded_ids: Collection[str]) -> WireReport:
         _ = recorded_ids
-        report = self.capture.report
-        return WireReport(report.observations, report.blind_spots)
+        reports = [each.report for each in self._captures]
+        observations = [seen for each in reports for seen in each.observations]
+        blind_spots = [spot for each in reports for spot in each.blind_spots]
+        plain = sum(each.counts.not_tls for each in reports)
+        doubts = (f"not visible here: what {plain} connections carry that do not begin as TLS",) if plain else ()
+        return WireReport(tuple(observations), tuple(blind_spots), doubts=doubts)
 
     def write_packets(self, path: Path) -> None:
-        self.capture.write_pcap(path)
+        write_captures(self._captures, path)
 
 
 def _client_environment(ca_bundle: Path, ports: tuple[int | None, int | None], home: Path) -> dict[str, str]:
