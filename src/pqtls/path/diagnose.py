@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pqtls.faults.model import Remedy
-    from pqtls.path.forecasts import Hypothesis
+    from pqtls.path.hypotheses import Hypothesis
     from pqtls.path.reading import Reading
     from pqtls.probe.model import Attempt
 
@@ -195,7 +195,8 @@ def _say(hypothesis: Hypothesis, reading: Reading) -> str:
     passed, failed = hypothesis.bracket_bytes
     if hypothesis.fault != "F13":
         size = f"exactly {passed} bytes" if failed == passed + 1 else f"{passed} to {failed - 1} bytes"
-        return f"the buffer has {size}" if hypothesis.fault == "F03" else f"the buffer takes {size}"
+        buffer = f"the buffer has {size}" if hypothesis.fault == "F03" else f"the buffer takes {size}"
+        return f"{buffer}; {hypothesis.detail}" if hypothesis.detail else buffer
     is_ipv6 = any(":" in each.attempt.address for each in reading.symptoms)
     headers_bytes = HEADERS_IPV6 if is_ipv6 else HEADERS_IPV4
     low, high = passed + headers_bytes, failed + headers_bytes

@@ -16,7 +16,7 @@ from pqtls.probe.experiments import PAUSE_S
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pqtls.path.forecasts import Hypothesis
+    from pqtls.path.hypotheses import Hypothesis
     from pqtls.path.reading import Reading, Symptom
 
 # Classical hellos cut before the name differ in nothing but the pause; the third is cut elsewhere.

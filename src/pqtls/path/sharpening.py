@@ -12,7 +12,7 @@ from pqtls.path.reading import CONTROL, SILENT
 
 if TYPE_CHECKING:
     from pqtls.path.findings import SizeLimit
-    from pqtls.path.forecasts import Hypothesis
+    from pqtls.path.hypotheses import Hypothesis
     from pqtls.path.reading import Reading, Symptom
 
 # Buffers that products have, and what a kernel hands over at once from usual segments.
