@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def test(
     is_real = bool(options.regions or options.endpoints)
     if local and is_real:
         raise UsageError("--local and --region or --endpoint exclude each other.", "Make two runs.")
+    _check_outputs(json_path, junit_path, options.pcap_path)
     run = _load_run(is_real=is_real)
     with contextlib.ExitStack() as stack:
         stack.enter_context(end_like_interrupted())
@@ -151,6 +153,14 @@ def _list_cases() -> int:
         click.echo(f"\n{aws.description}")
     click.echo(f"\nThe scripts, made to be copied and changed: {cases[0].path.parent}")
     return 0
+
+
+def _check_outputs(*paths: str | Path | None) -> None:
+    """Refuse one file for two outputs: the one that is written last would be all that is left."""
+    names = [str(path) if str(path) == "-" else os.path.realpath(path) for path in paths if path]
+    named = [name for name in names if not os.path.exists(name) or os.path.isfile(name)]  # /dev/null takes any number
+    if len(set(named)) < len(named):
+        raise UsageError("--json, --junit and --pcap cannot share one file.", "Name another one for each.")
 
 
 @contextlib.contextmanager
