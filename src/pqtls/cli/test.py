@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,8 +156,8 @@ def _list_cases() -> int:
 
 def _check_outputs(*paths: str | Path | None) -> None:
     """Refuse one file for two outputs: the one that is written last would be all that is left."""
-    names = [str(path) if str(path) == "-" else os.path.realpath(path) for path in paths if path]
-    named = [name for name in names if not os.path.exists(name) or os.path.isfile(name)]  # /dev/null takes any number
+    names = [Path(path) if str(path) == "-" else Path(path).resolve() for path in paths if path]
+    named = [name for name in names if not name.exists() or name.is_file()]  # /dev/null takes any number
     if len(set(named)) < len(named):
         raise UsageError("--json, --junit and --pcap cannot share one file.", "Name another one for each.")
 
