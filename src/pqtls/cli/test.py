@@ -112,6 +112,7 @@ def test(
     is_real = bool(options.regions or options.endpoints)
     if local and is_real:
         raise UsageError("--local and --region or --endpoint exclude each other.", "Make two runs.")
+    _check_outputs(json_path, junit_path, options.pcap_path)
     run = _load_run(is_real=is_real)
     with contextlib.ExitStack() as stack:
         stack.enter_context(end_like_interrupted())
@@ -151,6 +152,14 @@ def _list_cases() -> int:
         click.echo(f"\n{aws.description}")
     click.echo(f"\nThe scripts, made to be copied and changed: {cases[0].path.parent}")
     return 0
+
+
+def _check_outputs(*paths: str | Path | None) -> None:
+    """Refuse one file for two outputs: the one that is written last would be all that is left."""
+    names = [Path(path) if str(path) == "-" else Path(path).resolve() for path in paths if path]
+    named = [name for name in names if not name.exists() or name.is_file()]  # /dev/null takes any number
+    if len(set(named)) < len(named):
+        raise UsageError("--json, --junit and --pcap cannot share one file.", "Name another one for each.")
 
 
 @contextlib.contextmanager

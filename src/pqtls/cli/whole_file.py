@@ -1,4 +1,8 @@
-"""A file that appears under its name only when it is whole, and of which nothing lies about before."""
+"""A file that appears under its name only when it is whole, and of which nothing lies about before.
+
+Only a regular file is replaced so. What else may stand under a name (a device, a FIFO, a symbolic link such as
+/dev/stdout) is not ours to take away: it is written into, as every program does.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +40,23 @@ def open_whole(path: Path) -> Iterator[TextIO]:
     text = io.StringIO()
     yield text
     with _told(path):
-        _put(path, text.getvalue().encode())
+        data = text.getvalue().encode()
+        if may_be_replaced(path):
+            _put(path, data)
+        else:
+            path.write_bytes(data)
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Tell whether another file may be put in the place of what a name stands for: nothing, or a regular file.
+
+    Args:
+        path: The name; a symbolic link is not followed.
+    """
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 @contextmanager
@@ -50,7 +71,9 @@ def _look_at(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     path.parent.stat()
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    is_link = path.is_symlink() and not path.exists()  # to a file that is yet to be made
+    wanted, rights = (path.parent, os.W_OK | os.X_OK) if may_be_replaced(path) or is_link else (path, os.W_OK)
+    if not os.access(wanted, rights):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,15 +49,19 @@ class Packets:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner may read, in place of what was there.
+    """Make an empty file that only its owner may read, in place of a file that was there.
 
     Args:
         path: The file.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or something else than a regular file has that name (a device, a FIFO, a
+            symbolic link), which is not ours to take away.
     """
     try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise UsageError(f"{path} is no regular file, and captures are put into one.", "Name another file.")
         path.unlink(missing_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
