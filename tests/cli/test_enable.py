@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -103,6 +105,13 @@ class TestNames:
         status = call_bytes("status", "--venv", str(root), "--json", **other)
         assert status.returncode == 0, status.stdout
         assert json.loads(status.stdout)["venv"] == str(tmp_path / shown / "venv")
+        for package in root.glob("lib/python*/site-packages/_pqtls_graft_*"):
+            shutil.rmtree(package)
+        for environment in (one, other):  # the line that is left says what was asked for, with such names in it
+            done = run(root, "-c", "import sys; print(sys.modules['ssl'])", **environment)
+            assert (done.stdout, done.stderr.count("\n")) == ("None\n", 1), done.stderr
+            assert "pqtls: its loader is gone" in done.stderr
+            assert "--require-pq --openssl-source" in done.stderr
         assert call_bytes("disable", "--venv", str(root), **other).returncode == 0
         assert hash_tree(root) == before
         command = ("--groups", "hybrid-only", "--", str(root / "bin" / "python"), "-c", VERSION)
@@ -135,6 +144,22 @@ class TestCommands:
         assert "was not enabled" in call("disable", "--venv", str(root)).stdout
         assert hash_tree(root) == before
         assert run(root, "-c", VERSION).stdout.strip() == inspect_interpreter(sys.executable, {}).openssl_version
+
+    def test_what_it_says_to_type_is_all_that_was_asked_for(self, tmp_path: Path, source: Source) -> None:
+        root = make_venv(tmp_path / "the venv")
+        folder = tmp_path / "a source"
+        shutil.copytree(source.libssl.parent, folder)
+        options = ["--groups", "hybrid-only", "--openssl-source", str(folder), "--ignore-crypto-policies"]
+        assert f"in {folder}" in call("enable", "--venv", str(root), *options).stdout
+        for graft in root.glob("lib/pqtls-graft/*/libssl.so.3"):
+            graft.unlink()
+        said = re.search(r"run `(.+)` again", run(root, "-c", VERSION).stderr)
+        assert said is not None
+        assert shlex.split(said[1]) == ["pqtls", "enable", *options, "--venv", str(root)]
+        again = call(*shlex.split(said[1])[1:])
+        assert again.returncode == 0, again.stderr
+        manifest = json.loads(call("status", "--venv", str(root), "--json").stdout)["graft"]
+        assert (manifest["source_folder"], manifest["origin"]) == (str(folder), str(folder))
 
     def test_no_environment(self, tmp_path: Path) -> None:
         for verb in ("enable", "disable", "status"):

@@ -5,6 +5,7 @@ Each case has its control: the same program without the guard delivers its bytes
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -279,6 +280,43 @@ try: pair(context)
 except ssl.SSLError as error: print(type(error).__name__)
 """,
     )
+
+
+class Connection:
+    """Stands for `_ssl`'s connection in a Python of the future, which can do more with one than any of today."""
+
+    owner, server_side, server_hostname = None, False, "server.example"
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def do_handshake(self) -> None:
+        self.called.append("do_handshake")
+
+    def splice(self, *_: object) -> int:
+        self.called.append("splice")
+        return 1
+
+    def pending(self) -> int:
+        return 0
+
+
+def test_a_way_to_write_that_a_later_python_adds_waits_for_the_proof_too() -> None:
+    """3.15's sendfile was such a one."""
+    for is_required, called in ((True, ["do_handshake"]), (False, ["do_handshake", "splice"])):
+        raw = Connection()
+        process: Any = guard.Guard(ssl)  # hooks nothing
+        state = guard._State(is_required)
+        guarded: Any = guard._Guarded(process, raw, state, None, None)
+        assert guarded.pending() == 0
+        assert (raw.called, hasattr(guarded, "teleport")) == ([], False)
+        if is_required:
+            for _ in range(2):
+                with pytest.raises(process.error, match="was not seen to choose"):
+                    guarded.splice(b"secret")
+        else:
+            assert guarded.splice(b"secret") == 1
+        assert raw.called == called
 
 
 def test_nothing_is_left_behind(graft: Graft, files: Files) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,12 +34,21 @@ from pqtls.openssl.venv import choose_root, find_venv
 from pqtls.openssl.venv_manifest import PTH, START, find_active_id
 from pqtls.report.status import render_status
 from tests.openssl.test_graft import PYTHONS
-from tests.openssl.venv_tools import ENVIRONMENT, VERSION, disable_venv, enable_venv, hash_tree, make_venv, run
+from tests.openssl.venv_tools import (
+    ENVIRONMENT,
+    VERSION,
+    disable_venv,
+    enable_venv,
+    hash_tree,
+    make_venv,
+    required,
+    run,
+)
 from tests.schemas import validate
 
 pytestmark = pytest.mark.usefixtures("source")
-AGAIN = "; run `pqtls enable` again"
 IS_ROOT = os.geteuid() == 0
+LIBRARIES = ("libcrypto.so.3", "libssl.so.3")
 UNSHARE = [shutil.which("unshare") or ""]
 
 
@@ -66,12 +77,19 @@ def graft_folder(root: Path) -> Path:
     return root / "lib" / "pqtls-graft" / find_active_id(site_packages(root))
 
 
+def says_again(text: str, root: Path, options: str = "") -> bool:
+    """It says what to type; if the loader is there, it names this environment."""
+    said = re.search(r"; run `([^`]+)` again$", text, re.MULTILINE)
+    where = [] if "pqtls: its loader is gone" in text else ["--venv", str(root)]
+    return said is not None and shlex.split(said[1]) == ["pqtls", "enable", *options.split(), *where]
+
+
 def has_stepped_aside(root: Path, word: str) -> bool:
     """Python runs on its own OpenSSL, and says so in one line."""
     done = run(root, "-c", VERSION)
     assert (done.returncode, done.stdout.strip()) == (0, own_version()), done.stderr
     assert done.stderr.startswith("pqtls: ")
-    assert done.stderr.endswith(f"{AGAIN}\n")
+    assert says_again(done.stderr, root)
     assert done.stderr.count("\n") == 1
     assert word in done.stderr
     return True
@@ -386,6 +404,57 @@ class TestStepsAside:
             return
         assert has_stepped_aside(root, "its source changed")
 
+    @pytest.mark.parametrize("require_pq", [False, True])
+    @pytest.mark.parametrize("change", ["folder-gone", "closed"])
+    def test_a_source_that_is_out_of_sight(
+        self, short_folder: Path, source: Source, change: str, require_pq: bool
+    ) -> None:
+        """pqtls in an administrator's home, the program as a service, under ProtectHome, or in an image without it."""
+        short_folder.chmod(0o755)
+        if not Path("/usr/bin/python3").exists() or not IS_ROOT:
+            pytest.skip("becomes another user, with a Python that it can start")
+        root = make_venv(short_folder / "venv", "/usr/bin/python3")
+        home = short_folder / "home"
+        libraries = home / "site-packages" / "wheel.libs"
+        libraries.mkdir(parents=True)
+        for path, name in ((source.libssl, "libssl.so.3"), (source.libcrypto, "libcrypto.so.3")):
+            shutil.copyfile(path, libraries / name)
+        _, done = enable_venv(root, replace(required(require_pq=require_pq), sources=(libraries,)))
+        assert done.manifest is not None
+        assert done.manifest.source_folder == str(libraries)
+        if change == "closed":
+            home.chmod(0o700)
+        else:
+            shutil.rmtree(home)
+        command = [str(root / "bin" / "python"), "-c", VERSION]
+        user: dict[str, Any] = {"user": 12345, "group": 12345, "extra_groups": []}
+        started = subprocess.run(command, env={}, capture_output=True, text=True, check=False, **user)
+        assert (started.stdout.strip(), started.stderr) == (source.version, "")
+        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+        assert (status.state, status.exit_code) == ("active", 0 if change == "closed" else 1), "root sees it"
+        if change == "folder-gone":
+            assert any("cannot be looked at from here" in finding for finding in status.findings)
+            validate(status.to_json())
+            return
+        home.chmod(0o755)
+        shutil.rmtree(libraries)  # as pip does: now it is seen to be gone
+        assert subprocess.run(command, env={}, capture_output=True, text=True, check=False, **user).stderr.startswith(
+            "pqtls: its source changed"
+        )
+
+    def test_the_same_files_at_another_place(self, root: Path, source: Source, tmp_path: Path) -> None:
+        """Such as a wheel in the environment itself, which pip upgrades with the rest."""
+        places = [tmp_path / "outside", root / "inside"]
+        for folder in places:
+            folder.mkdir()
+            for path, name in ((source.libssl, "libssl.so.3"), (source.libcrypto, "libcrypto.so.3")):
+                shutil.copyfile(path, folder / name)
+            _, done = enable_venv(root, Request(sources=(folder,)))
+            assert done.outcome == "enabled"
+            assert done.manifest is not None
+            assert done.manifest.source_folder == ("" if folder == places[1] else str(folder))
+        assert enable_venv(root, Request(sources=(places[1],)))[1].outcome == "unchanged"
+
     @pytest.mark.skipif(not IS_ROOT or not UNSHARE[0], reason="mounts in a namespace of its own")
     def test_the_distribution_updated_its_openssl(self, root: Path, interpreter: Interpreter, tmp_path: Path) -> None:
         enable_venv(root)
@@ -456,6 +525,24 @@ find "$2" | sort | cmp - "$4" && echo unchanged; exit $code
             done = run(tmp_path / place, "-c", VERSION)
             assert (done.stdout.strip(), done.stderr) == (source.version, ""), place
             assert examine_venv(find_venv(tmp_path / place, ENVIRONMENT), ENVIRONMENT).exit_code == 0
+
+    def test_a_copy_hashes_at_each_start_until_it_is_enabled_again(self, root: Path, tmp_path: Path) -> None:
+        enable_venv(root)
+        assert examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT).hashed_at_start_bytes == 0
+        copy = tmp_path / "copy"
+        shutil.copytree(root, copy, symlinks=True, copy_function=shutil.copy)
+        for name in LIBRARIES:  # not in the same second
+            os.utime(graft_folder(copy) / name, (2_000_000_000, 2_000_000_000))
+        status = examine_venv(find_venv(copy, ENVIRONMENT), ENVIRONMENT)
+        graft_bytes = sum((graft_folder(copy) / name).stat().st_size for name in LIBRARIES)
+        assert (status.exit_code, status.to_json()["graft"]["hashed_at_start_bytes"]) == (0, graft_bytes)
+        assert any("hashes" in line for line in render_status(status))
+        assert enable_venv(copy)[1].outcome == "enabled"
+        assert examine_venv(find_venv(copy, ENVIRONMENT), ENVIRONMENT).hashed_at_start_bytes == 0
+        for name in LIBRARIES:  # as OSTree has them: to enable it again would not help
+            os.utime(graft_folder(copy) / name, (0, 0))
+        assert examine_venv(find_venv(copy, ENVIRONMENT), ENVIRONMENT).hashed_at_start_bytes == graft_bytes
+        assert enable_venv(copy)[1].outcome == "unchanged"
 
     @pytest.mark.parametrize("name", ["sp ace", "grün \"'$x", "new\nline"])
     def test_odd_names_and_a_lib_that_is_a_link(self, tmp_path: Path, source: Source, name: str) -> None:
@@ -570,7 +657,7 @@ except ImportError as error:
         assert "Error" in first
         if damage != "loader-gone":
             assert "post-quantum TLS is required here, but" in first
-        assert AGAIN in done.stderr
+        assert says_again(done.stderr, root)
         assert done.stderr.count("\n") == 1
 
 

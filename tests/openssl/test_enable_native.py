@@ -23,6 +23,7 @@ from pqtls.openssl.status import VenvStatus, examine_venv
 from pqtls.openssl.venv import find_venv
 from pqtls.report.status import render_status
 from tests.inject.conftest import Files, files, graft, interpreter, run_guarded, run_peer, shared_cache, source
+from tests.openssl.test_enable import says_again
 from tests.openssl.test_enable_settings import offer, request
 from tests.openssl.venv_tools import ENVIRONMENT, VERSION, disable_venv, enable_venv, hash_tree, make_venv, run
 from tests.schemas import validate
@@ -129,7 +130,7 @@ class TestItsOpensslChanged:
         done = run(root, "-c", "import ssl", **without_mlkem)
         assert done.returncode == 1
         assert "pqtls: post-quantum TLS is required here, but" in done.stderr
-        assert "run `pqtls enable --require-pq` again" in done.stderr
+        assert says_again(done.stderr, root, "--require-pq")
         status = examine(root, without_mlkem)
         assert (status.state, status.exit_code) == ("stepped-aside", 1)
         assert "unheld" not in "\n".join(render_status(status))
@@ -166,7 +167,7 @@ class TestDamage:
         shutil.rmtree(next(root.glob("lib/python*/site-packages/_pqtls_graft_*")))
         done = run(root, "-c", "import ssl", **native)
         assert done.returncode == 1
-        assert "run `pqtls enable --require-pq` again" in done.stderr
+        assert says_again(done.stderr, root, "--require-pq")
         assert examine(root, native).exit_code == 1
 
     def test_a_plugin_was_changed(self, root: Path, native: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -35,6 +36,9 @@ def enable(
 
     settings = plan_settings(groups, require_pq=require_pq)
     venv = find_venv(folder)
+    also = ["--openssl-source", str(openssl_source.absolute())] if openssl_source else []
+    also += ["--ignore-crypto-policies"] if ignore_crypto_policies else []
+    command = " ".join([settings.command, *([shlex.join(also)] if also else [])])
     request = Request(
         (openssl_source,) if openssl_source else (),
         has_to_follow_policies=not ignore_crypto_policies,
@@ -42,7 +46,7 @@ def enable(
         plugins=settings.plugins,
         settings=settings.values,
         has_own_list=settings.has_own_list,
-        command=settings.command,
+        command=command,
     )
     done = enable(venv, request)
     words = {"enabled": "enabled", "unchanged": "already enabled", "native": "nothing to do"}
@@ -61,6 +65,8 @@ def enable(
         if done.manifest.is_native:
             click.echo(f"Programs take it up at their next start. Run `{watch}` from cron.")
         else:
+            if done.manifest.source_folder:
+                click.echo(f"It was made from files in {done.manifest.source_folder}: upgrade them there.")
             click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
-            click.echo(f"run `{watch}` from cron, and `{venv.name_in(settings.command)}` again after updates.")
+            click.echo(f"run `{watch}` from cron, and `{venv.name_in(command)}` again after updates.")
     return EXIT_PROVEN

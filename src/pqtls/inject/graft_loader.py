@@ -38,7 +38,7 @@ FACTS: "dict[str, Any]" = {}
     plugins      modules of this package whose `install(ssl, settings)` is called once `ssl` is imported
     settings     what they are called with
     is_native    there is no graft: the interpreter's own OpenSSL stays
-    command      what sets it up again, as a command line
+    command      what sets it up again, as a command line without --venv
 """
 
 TESTED = ((3, 8), (3, 13))
@@ -47,7 +47,7 @@ LIBCRYPTO, LIBSSL = "libcrypto.so.3", "libssl.so.3"
 ROOT = "lib/pqtls-graft"
 NAME = "_pqtls_graft"
 """Under this name the loader is found in sys.modules, and plug-ins below it, whatever its folder is called."""
-_OLDEST_TIME_S = 86_400
+OLDEST_TIME_S = 86_400
 """Some systems set all times to 0 or 1 (OSTree, Nix): such a time tells nothing, and the bytes are hashed."""
 
 _state: "list[str]" = []
@@ -101,11 +101,16 @@ def _await_ssl() -> None:
         refuse_tls(str(error).replace("pqtls: ", "", 1))
 
 
-def _load(is_trial: bool) -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
-    own = here
+def _own_folder() -> str:
+    """Return the folder of the environment that this file lies in."""
+    own = os.path.dirname(os.path.abspath(__file__))
     for _ in range(FACTS["levels"]):
         own = os.path.dirname(own)
+    return own
+
+
+def _load(is_trial: bool) -> None:
+    own = _own_folder()
     if not is_trial and sys.prefix != own and not os.path.samefile(sys.prefix, own):
         raise StepAsideError(f"this Python is not the one of {own}")
     if FACTS["is_native"]:
@@ -175,15 +180,31 @@ def _check_file(kind: str, path: str, size: int, mtime_ns: int, sha256: str) -> 
     try:
         status = os.stat(path)
     except OSError as error:
+        if kind == "source" and is_out_of_sight(path, error):
+            return
         raise StepAsideError(f"{what} ({path}: {error.strerror})") from error
     if status.st_size == size:
         # Images keep whole seconds only.
         seconds = status.st_mtime_ns // 1_000_000_000
-        if seconds > _OLDEST_TIME_S and seconds == mtime_ns // 1_000_000_000:
+        if seconds > OLDEST_TIME_S and seconds == mtime_ns // 1_000_000_000:
             return
         if _sha256(path) == sha256:
             return
     raise StepAsideError(f"{what} ({path})")
+
+
+def is_out_of_sight(path: str, error: OSError) -> bool:
+    """Tell whether a file that cannot be found may be there all the same, unseen from this process.
+
+    A wheel's libraries lie in site-packages/NAME.libs, and that folder goes with them. In another user's home, under
+    systemd's ProtectHome, or in an image without it, not even site-packages is seen: then nothing can be told of the
+    wheel. What is loaded is in the environment, and was checked.
+
+    Args:
+        path: The file.
+        error: Why it could not be looked at.
+    """
+    return isinstance(error, PermissionError) or not os.path.isdir(os.path.dirname(os.path.dirname(path)))
 
 
 def _sha256(path: str) -> str:
@@ -278,10 +299,18 @@ def _open_by_ctypes(folder: str, mode: int) -> None:
 
 
 def _step_aside(why: str) -> None:
-    why = f"{why}; run `{FACTS['command']}` again"
+    why = f"{why}; {_again()}"
     _say(why)
     if FACTS["require"]:
         refuse_tls(f"post-quantum TLS is required here, but {why}")
+
+
+def _again() -> str:
+    """Say what sets this environment up again, from wherever it is typed."""
+    own = _own_folder()
+    if not own.replace("/", "").replace(".", "").replace("-", "").replace("_", "").isalnum():
+        own = "'" + own.replace("'", "'\\''") + "'"
+    return f"run `{FACTS['command']} --venv {own}` again"
 
 
 def _say(text: str) -> None:
@@ -383,7 +412,7 @@ def install_plugins(ssl: "types.ModuleType") -> None:
         except Exception as error:
             why = f"{name} could not be installed ({type(error).__name__}: {error})"
             if FACTS["is_native"]:  # no graft has stepped aside with these words
-                why += f"; run `{FACTS['command']}` again"
+                why += f"; {_again()}"
             if FACTS["require"]:
                 raise ImportError(f"pqtls: post-quantum TLS is required here, but {why}", name="ssl") from error
             _say(why)

@@ -54,6 +54,12 @@ _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS, _KEY_SHARE = 10, 43, 51
 _TLS13 = 0x0304
 _HANDSHAKE_FAILURE, _PROTOCOL_VERSION, _INSUFFICIENT_SECURITY = 40, 70, 71
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+# What only tells of a connection, and so may be asked before the handshake.
+_TELLS = frozenset((
+    "cipher", "client_sigalg", "compression", "get_channel_binding", "get_unverified_chain", "get_verified_chain",
+    "getpeercert", "group", "pending", "selected_alpn_protocol", "server_hostname", "server_side", "server_sigalg",
+    "session_reused", "shared_ciphers", "uses_ktls_for_recv", "uses_ktls_for_send", "version",
+))  # fmt: skip
 # OpenSSL's reasons on a server that finds nothing in a ClientHello that it may use.
 _NOTHING_IN_COMMON = ("NO_SUITABLE_KEY_SHARE", "NO_SUITABLE_GROUPS")
 _NO_COMMON_VERSION = ("UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW")
@@ -380,26 +386,11 @@ class _Guarded:
         if not self._state.is_proven:
             self.do_handshake()
 
-    def read(self, *args: Any) -> Any:
-        """Read, once the handshake is proven."""
-        self._prove()
-        return self._raw.read(*args)
-
-    def write(self, data: Any) -> Any:
-        """Write, once the handshake is proven."""
-        self._prove()
-        return self._raw.write(data)
-
     def shutdown(self) -> Any:
         """End TLS, and go on in plain text if the program so wishes; not after a refusal."""
         if self._state.why:
             raise self._refusal()
         return self._raw.shutdown()
-
-    def verify_client_post_handshake(self) -> Any:
-        """Ask for a client's certificate, once the handshake is proven."""
-        self._prove()
-        return self._raw.verify_client_post_handshake()
 
     @property
     def context(self) -> Any:
@@ -430,7 +421,15 @@ class _Guarded:
         self._raw.owner = owner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
+        found = getattr(self._raw, name)
+        if name in _TELLS or not callable(found):
+            return found
+
+        def proven(*args: Any) -> Any:  # read, write, 3.15's sendfile, and whatever later ones may have
+            self._prove()
+            return found(*args)
+
+        return proven
 
 
 class _Shutdown:

@@ -255,13 +255,18 @@ def _find_unchanged(
 ) -> Enabled | None:
     """Return what is there already, if it is what would be made now and still works."""
     asked = (__version__, request.require_pq, request.plugins, dict(request.settings or {}))
-    hashes = [each.sha256 for each in manifest.files if each.kind == "source"]
+    origins = [(each.sha256, venv.root / each.path) for each in manifest.files if each.kind == "source"]
     if asked != (manifest.pqtls, manifest.require_pq, manifest.plugins, manifest.settings):
         return None
     if manifest.is_native != (source is None):
         return None
-    if source is not None and hashes != [source.libcrypto_sha256, source.libssl_sha256]:
+    if source is not None and origins != [
+        (source.libcrypto_sha256, source.libcrypto),
+        (source.libssl_sha256, source.libssl),
+    ]:
         return None
+    if any(each.is_hashed_at_start(venv.root, only_copies=True) for each in manifest.files if each.kind != "loader"):
+        return None  # a copy: made anew, its starts are quick again
     status = examine_venv(venv, environment)
     if status.exit_code != EXIT_PROVEN:
         return None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pqtls.inject.graft_loader import OLDEST_TIME_S, is_out_of_sight
 from pqtls.openssl.paths import from_utf8, read_plain, to_utf8
+
+_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,36 @@ class FileFacts:
         if size_bytes < 0:
             raise ValueError("a file's size is negative")
         return cls(str(value["kind"]), from_utf8(str(value["path"])), size_bytes, mtime_ns, inode, str(value["sha256"]))
+
+    def is_hashed_at_start(self, root: Path, *, only_copies: bool = False) -> bool:
+        """Tell whether each start of Python reads all its bytes, since its time is not the remembered one.
+
+        Args:
+            root: The environment's folder, for relative paths.
+            only_copies: Leave out files without a time (OSTree, Nix), which are hashed whatever is remembered of them.
+        """
+        try:
+            seconds = (root / self.path).stat().st_mtime_ns // _SECOND_NS
+        except (OSError, ValueError):
+            return False
+        if seconds <= OLDEST_TIME_S:
+            return not only_copies
+        return seconds != self.mtime_ns // _SECOND_NS
+
+    def is_out_of_sight(self, root: Path) -> bool:
+        """Tell whether nothing can be said of it from here, not even that it is gone.
+
+        Args:
+            root: The environment's folder, for relative paths.
+        """
+        path = root / self.path
+        try:
+            path.stat()
+        except OSError as error:
+            return is_out_of_sight(os.fspath(path), error)
+        except ValueError:  # no name of a file
+            return False
+        return not os.access(path, os.R_OK)
 
     def find_change(self, root: Path) -> str:
         """Compare with the file as it is now, all bytes read.

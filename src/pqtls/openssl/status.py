@@ -71,6 +71,7 @@ class VenvStatus:
         findings: What is wrong, each a sentence.
         unheld: Those of them that say what it is not held to.
         probe: What a handshake in memory did.
+        hashed_at_start_bytes: What each start of its Python reads to tell that nothing changed, where times do not.
     """
 
     venv: Venv
@@ -79,6 +80,7 @@ class VenvStatus:
     findings: tuple[str, ...]
     probe: Probe
     unheld: tuple[str, ...] = ()
+    hashed_at_start_bytes: int = 0
 
     @property
     def is_proven(self) -> bool:
@@ -130,6 +132,8 @@ class VenvStatus:
                 "stands_in_for": manifest.own_version,
                 "groups": manifest.settings.get("groups") or None,
                 "require_pq": manifest.require_pq,
+                "source_folder": manifest.source_folder or None,
+                "hashed_at_start_bytes": self.hashed_at_start_bytes,
                 "files": [each.to_json() for each in manifest.files if each.kind != "loader"],
             }
         return {
@@ -197,7 +201,11 @@ def examine_venv(
     version = read_version(probe.openssl_version)
     if oldest and version[: len(oldest)] < oldest:
         findings.append(f"{probe.openssl_version or 'OpenSSL'} is older than {'.'.join(map(str, oldest))}.")
-    return VenvStatus(venv, state, manifest, tuple(findings), probe, tuple(unheld))
+    hashed = 0
+    if manifest is not None and state == "active":
+        slow = (each for each in manifest.files if each.kind != "loader" and each.is_hashed_at_start(venv.root))
+        hashed = sum(each.size_bytes for each in slow)
+    return VenvStatus(venv, state, manifest, tuple(findings), probe, tuple(unheld), hashed)
 
 
 def parse_oldest(text: str) -> tuple[int, ...]:
@@ -226,6 +234,12 @@ def _check_files(venv: Venv, active: str, findings: list[str]) -> VenvManifest |
         findings.append(f"What `enable` made is damaged: {folder}/manifest.json ({error}).")
         return None
     for each in manifest.files:
+        if each.kind == "source" and each.is_out_of_sight(venv.root):
+            findings.append(
+                f"What it was made from cannot be looked at from here ({each.path}), so it is not known whether there "
+                "is a newer one; its graft is complete without it."
+            )
+            continue
         change = each.find_change(venv.root)
         if change and not (each.path.endswith(".pyc") and _is_own_bytecode(venv.root / each.path)):
             findings.append(f"{_KINDS.get(each.kind, 'A file changed')}: {change}.")

@@ -52,7 +52,7 @@ try:
 except Exception as e:
  sys.modules["_pqtls_graft"] = None
  e = "its loader is gone, damaged or another Python's (%s)" % e
- sys.stderr.write("pqtls: " + e + "; run `{command}` again\\n")
+ sys.stderr.write("pqtls: " + e + "; run `" + {command} + "` again\\n")
 """
 _PTH_REFUSE = ' sys.modules["ssl"] = sys.modules["_ssl"] = None\n'
 
@@ -191,7 +191,8 @@ def switch_on(venv: Venv, graft_id: str, making: Path, command: str, *, has_to_r
         write_file(making / START, f"{package}:start\n".encode(), 0o644)
         (making / START).rename(venv.site_packages / START)
     place = package_folder(venv, graft_id).relative_to(venv.root)
-    code = _PTH_CODE.format(package=place, command=command) + (_PTH_REFUSE if has_to_refuse else "")
+    # ASCII alone: Pythons before 3.13 read the file in the encoding of whoever starts them.
+    code = _PTH_CODE.format(package=place, command=ascii(command)) + (_PTH_REFUSE if has_to_refuse else "")
     write_file(making / PTH, _PTH_LINE.format(code=code).encode(), 0o644)
     (making / PTH).rename(venv.site_packages / PTH)
     sync_folder(venv.site_packages)

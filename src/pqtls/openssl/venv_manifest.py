@@ -75,6 +75,12 @@ class VenvManifest:
     files: tuple[FileFacts, ...]
 
     @property
+    def source_folder(self) -> str:
+        """Where the libraries that it was made from lie, if that is outside of the environment; else ""."""
+        outside = [each.path for each in self.files if each.kind == "source" and each.path.startswith("/")]
+        return str(Path(outside[0]).parent) if outside else ""
+
+    @property
     def is_native(self) -> bool:
         """There is no graft: the interpreter's own OpenSSL stays."""
         return self.kind == "native"

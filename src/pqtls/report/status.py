@@ -35,7 +35,14 @@ def render_status(status: VenvStatus) -> list[str]:
         built = f", built {graft['built']}" if graft["built"] else ""
         until = f", supported until {graft['supported_until']}" if graft["supported_until"] else ""
         lines.append(f"  graft    {graft['openssl']}{age}, from {graft['origin']}{built}{until}")
+        if graft["source_folder"]:
+            lines.append(f"  source   {graft['source_folder']}, outside of the environment: to be upgraded there")
         lines.append(f"  enabled  {graft['enabled_at']} ({graft['enabled_days']} days), for {graft['stands_in_for']}")
+        if graft["hashed_at_start_bytes"]:
+            lines.append(
+                f"  start    hashes {graft['hashed_at_start_bytes'] / 1e6:.0f} MB each time, since times of files are "
+                "not those of `enable` (a copy)"
+            )
     elif held is not None:
         lines.append(f"  enabled  {held['enabled_at']}")
     if held is not None and status.manifest is not None:
