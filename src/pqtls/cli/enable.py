@@ -10,7 +10,7 @@ from pqtls.cli.options import groups_option, openssl_source_option, venv_option
 from pqtls.errors import EXIT_PROVEN
 
 
-@click.command()
+@click.command(short_help="Give a whole virtual environment an OpenSSL with ML-KEM.")
 @venv_option
 @openssl_source_option
 @groups_option
@@ -63,4 +63,7 @@ def enable(
         else:
             click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
             click.echo(f"run `{watch}` from cron, and `{venv.name_in(settings.command)}` again after updates.")
+        if done.manifest.outer_source is not None:
+            click.echo(f"Keep {done.manifest.outer_source}, outside this environment, which it was made from:")
+            click.echo("if that changes or goes away, Python steps back to its own OpenSSL.")
     return EXIT_PROVEN

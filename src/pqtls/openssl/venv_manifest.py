@@ -86,6 +86,12 @@ class VenvManifest:
         return "; ".join(word for word in words if word)
 
     @property
+    def outer_source(self) -> Path | None:
+        """The folder that the graft was made from, where that lies outside the environment; else None."""
+        paths = (Path(each.path) for each in self.files if each.kind == "source")
+        return next((path.parent for path in paths if path.is_absolute()), None)
+
+    @property
     def released(self) -> str:
         """When this OpenSSL was released, as YYYY-MM-DD; "" if its version does not say."""
         match = _RELEASED.match(self.version)
