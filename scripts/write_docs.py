@@ -139,9 +139,11 @@ def render_fault(fault: Fault) -> str:
             proof = f" Proved on a path by {' or '.join(remedy.proved_by)}." if remedy.proved_by else ""
             parts.append(f"- {remedy.what}{proof}\n")
     parts.append(
-        f"\n## To meet it\n\n    pqtls lab run {fault.id} -- curl https://server.example/\n"
-        f"    pqtls lab run {fault.id} -- pqtls path server.example\n\n"
-        "puts any program behind it, on a network made for the occasion ([lab.md](../lab.md)).\n"
+        f"\n## How to reproduce it\n\n    pqtls lab run {fault.id} -- pqtls path server.example\n"
+        f"    pqtls lab run {fault.id} -- pqtls run -- curl -m 20 https://server.example/\n\n"
+        "Any program can take curl's place; the network is made on this machine for that one command "
+        "([lab.md](../lab.md)). `pqtls run` gives curl an OpenSSL with ML-KEM; by itself an older one would send a "
+        "small classical hello, which most faults let through.\n"
     )
     return "".join(parts)
 

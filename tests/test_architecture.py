@@ -22,6 +22,7 @@ STEPS = [
     {"report"},
     {"suite"},
     {"cli", "pytest_plugin"},
+    {"__main__"},
 ]
 STEP_OF = {room: number for number, rooms in enumerate(STEPS) for room in rooms}
 # The version, which everything may name.

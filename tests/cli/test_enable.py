@@ -131,6 +131,7 @@ class TestCommands:
         assert done.returncode == 0, done.stderr
         assert "enabled" in done.stdout
         assert "X25519MLKEM768" in done.stdout
+        assert "Keep " in done.stdout, "pqtls's own wheel, outside the environment, was the source"
         assert run(root, "-c", VERSION).stdout.startswith("OpenSSL 3.5")
         on = call("status", "--fail-if-older-than", "3.5.0", VIRTUAL_ENV=str(root))
         assert on.returncode == 0, on.stdout
@@ -160,6 +161,12 @@ class TestCommands:
         assert again.returncode == 0, again.stderr
         manifest = json.loads(call("status", "--venv", str(root), "--json").stdout)["graft"]
         assert (manifest["source_folder"], manifest["origin"]) == (str(folder), str(folder))
+
+    def test_a_source_inside_needs_no_remark(self, tmp_path: Path, source: Source) -> None:
+        root = make_venv(tmp_path / "venv")
+        shutil.copytree(source.libssl.parent, root / "openssl")
+        done = call("enable", "--venv", str(root), "--openssl-source", str(root / "openssl"))
+        assert (done.returncode, "Keep " in done.stdout) == (0, False), done.stdout + done.stderr
 
     def test_no_environment(self, tmp_path: Path) -> None:
         for verb in ("enable", "disable", "status"):

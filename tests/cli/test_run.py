@@ -23,6 +23,7 @@ from pqtls.openssl import ways
 from pqtls.openssl.interpreter import Linkage, inspect_interpreter
 from pqtls.wire.client_hello import ClientHello
 from tests.openssl.elf_files import make_elf
+from tests.openssl.venv_tools import make_venv
 from tests.schemas import validate
 from tests.tls_server import HOST, run_tls_server
 
@@ -294,6 +295,28 @@ class TestTerminal:
         assert "\x1b" not in call("doctor", TERM="xterm-256color").stdout
 
 
+class TestHelp:
+    @pytest.mark.parametrize("verb", [[], ["lab"], ["openssl"]])
+    def test_no_verb_is_cut_short_on_80_columns(self, verb: list[str]) -> None:
+        done = call(*verb, "--help", COLUMNS="80")
+        assert done.returncode == 0
+        commands = done.stdout.partition("Commands:\n")[2].splitlines()
+        assert len(commands) >= 2
+        for line in commands:
+            assert len(line) <= 80
+            assert not line.endswith("..."), line
+
+    def test_as_a_module(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "pqtls", "--version"],
+            env=bare_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith("pqtls, version ")
+
+
 class TestDoctor:
     @pytest.mark.smoke
     def test_json(self) -> None:
@@ -311,6 +334,14 @@ class TestDoctor:
         assert rows <= 40, done.stdout
         assert "libssl.so.3" in done.stdout
         assert done.stdout.splitlines()[-1].split() == ["next", "pqtls", "test"]
+        assert re.search(r"^answer +(yes|not by itself)[:;]", done.stdout, re.MULTILINE)
+
+    def test_the_next_command_for_another_environment_of_the_same_python(self, tmp_path: Path) -> None:
+        """`pqtls test` would examine the environment of pqtls, not the one that was asked about."""
+        root = make_venv(tmp_path / "other")
+        found = json.loads(call("doctor", "--python", str(root / "bin" / "python"), "--json").stdout)
+        assert found["next_command"].startswith("pqtls run -- ")
+        assert str(root) in found["next_command"]
 
     def test_every_stack_is_on_the_screen(self) -> None:
         found = json.loads(call("doctor", "--json").stdout)

@@ -517,6 +517,36 @@ find "$2" | sort | cmp - "$4" && echo unchanged; exit $code
         )  # fmt: skip
         assert (done.stdout.strip(), done.stderr) == (source.version, "")
 
+    @pytest.mark.skipif(not IS_ROOT, reason="becomes another user")
+    @pytest.mark.parametrize("is_gone", [False, True])
+    def test_a_service_user_who_may_not_see_the_source(
+        self, short_folder: Path, source: Source, *, is_gone: bool
+    ) -> None:
+        """Enabled from a folder of the administrator's; the control is a source that is really gone."""
+        short_folder.chmod(0o755)
+        base = "/usr/bin/python3"
+        if not Path(base).exists():
+            pytest.skip("no Python that another user can start")
+        private = short_folder / "private"
+        private.mkdir(mode=0o700)
+        folder = private / "source"
+        folder.mkdir()
+        for path, name in ((source.libssl, "libssl.so.3"), (source.libcrypto, "libcrypto.so.3")):
+            shutil.copyfile(path, folder / name)
+        root = make_venv(short_folder / "venv", base)
+        _, done = enable_venv(root, Request(sources=(folder,)))
+        assert done.manifest is not None
+        assert done.manifest.source_folder == str(folder)
+        if is_gone:
+            shutil.rmtree(folder)
+            private.chmod(0o755)
+        started = subprocess.run(
+            [str(root / "bin" / "python"), "-c", VERSION],
+            env={}, capture_output=True, text=True, check=False, user=12345, group=12345, extra_groups=[],
+        )  # fmt: skip
+        assert (started.stdout.strip() == source.version) is not is_gone
+        assert ("its source changed" in started.stderr) is is_gone
+
     def test_moved_and_copied(self, root: Path, source: Source, tmp_path: Path) -> None:
         enable_venv(root)
         shutil.copytree(root, tmp_path / "copy", symlinks=True, copy_function=shutil.copy)  # with new times

@@ -179,7 +179,7 @@ def test_nothing_listens() -> None:
     assert (found.verdict, found.attempts[0].ending) == ("inconclusive", "refused")
     assert found.repetitions == (), "nothing was sent that could have failed"
     told = "\n".join("".join(text for text, _ in line) for line in render_diagnosis(found, f"127.0.0.1:{port}", ""))
-    assert told.count("Nothing listens there") == 1
+    assert told.count("Nothing listens on that port") == 1
 
 
 def test_a_server_that_speaks_first_is_no_tls() -> None:

@@ -171,7 +171,7 @@ def test_without_an_answer_this_end_is_examined_alone(
     assert "both ends" not in told.out
     monkeypatch.setenv("PQTLS_TOKEN", "short")
     assert run_app(["path", place, "--peer", place]) == 2
-    assert "fewer than 16 characters" in capsys.readouterr().err
+    assert "at least 16 characters" in capsys.readouterr().err
 
 
 def test_nothing_arrives(there: far_end.FarEnd) -> None:

@@ -10,7 +10,7 @@ from pqtls.cli.options import venv_option
 from pqtls.errors import EXIT_PROVEN
 
 
-@click.command()
+@click.command(short_help="Undo `pqtls enable`, byte for byte.")
 @venv_option
 def disable(folder: Path | None) -> int:
     """Undo `pqtls enable`: the virtual environment's files are as they were before.

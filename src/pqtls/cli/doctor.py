@@ -12,7 +12,7 @@ from pqtls.cli.options import openssl_source_option, python_option
 from pqtls.errors import EXIT_FINDING, EXIT_PROVEN
 
 
-@click.command()
+@click.command(short_help="Can this Python do post-quantum TLS, and what to do next?")
 @python_option
 @openssl_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the screen.")

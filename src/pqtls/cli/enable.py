@@ -11,7 +11,7 @@ from pqtls.cli.options import groups_option, openssl_source_option, venv_option
 from pqtls.errors import EXIT_PROVEN
 
 
-@click.command()
+@click.command(short_help="Give a whole virtual environment an OpenSSL with ML-KEM.")
 @venv_option
 @openssl_source_option
 @groups_option
@@ -65,8 +65,9 @@ def enable(
         if done.manifest.is_native:
             click.echo(f"Programs take it up at their next start. Run `{watch}` from cron.")
         else:
-            if done.manifest.source_folder:
-                click.echo(f"It was made from files in {done.manifest.source_folder}: upgrade them there.")
             click.echo("Programs take it up at their next start. Updates of libssl by the system no longer reach them:")
             click.echo(f"run `{watch}` from cron, and `{venv.name_in(command)}` again after updates.")
+            if done.manifest.source_folder:
+                click.echo(f"It was made from files in {done.manifest.source_folder}, outside this environment.")
+                click.echo("Keep them and upgrade them there: if they go away, Python steps back to its own OpenSSL.")
     return EXIT_PROVEN

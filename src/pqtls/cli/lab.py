@@ -24,7 +24,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_C
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PQTLS_PROXY")
 
 
-@click.group()
+@click.group(short_help="Reproduce networks that break TLS handshakes; no root needed.")
 def lab() -> None:
     """Faulty networks on this machine: client, two routers, a box between them, server; no root needed on most Linux.
 
@@ -53,7 +53,7 @@ _NAMES = click.option(
 )
 
 
-@lab.command()
+@lab.command(short_help="Make a network with FAULT; keep it until Ctrl-C.")
 @click.argument("fault")
 @_SEED
 @_HEALED
@@ -70,14 +70,14 @@ def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...]) -> int:
         script.write_text(f'#!/bin/sh\n{shlex.join(command)} "$@"\n', encoding="utf-8")
         script.chmod(0o700)
         click.echo(f"{path_lab.server_name}, port {path_lab.address[1]}, is behind {fault}. In another terminal:")
-        click.echo(f"  {script} curl https://{path_lab.server_name}/")
+        click.echo(f"  {script} pqtls path {path_lab.server_name}")
         click.echo("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     return EXIT_PROVEN
 
 
-@lab.command()
+@lab.command(short_help="Run CMD behind FAULT, and return its exit code.")
 @_SEED
 @_HEALED
 @_NAMES
@@ -100,7 +100,7 @@ def run(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], command
         return call_program(path_lab.wrap([program, *command[1:]]), environment)
 
 
-@lab.command()
+@lab.command(short_help="Let `pqtls path` diagnose each fault; compare with the truth.")
 @click.argument("faults", nargs=-1, metavar="[FAULT]...")
 @click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each class.")
 @click.option("--first-seed", type=int, default=0, show_default=True, help="The first run's seed.")
@@ -141,7 +141,7 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
     return EXIT_PROVEN if all(run.is_right for run in done) else EXIT_FINDING
 
 
-@lab.command()
+@lab.command(short_help="Remove what killed labs left behind.")
 def clean() -> int:
     """Remove what a lab that was killed together with its keeper has left: its folder, and programs in it."""
     from pqtls.lab.paths.remains import clean_up

@@ -27,12 +27,12 @@ _SHOWN = {
 }
 
 
-@click.group()
+@click.group(short_help="List the OpenSSLs found here, or build one.")
 def openssl() -> None:
     """Build an OpenSSL for the graft, or list those that are here."""
 
 
-@openssl.command("list")
+@openssl.command("list", short_help="List every OpenSSL found: version, support, which is taken.")
 @python_option
 @openssl_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
@@ -60,7 +60,7 @@ def list_(executable: str | None, openssl_source: Path | None, as_json: bool) ->
     return EXIT_FINDING if found.way is None else EXIT_PROVEN
 
 
-@openssl.command()
+@openssl.command(short_help="Build libssl.so.3 and libcrypto.so.3 from a tarball.")
 @click.option(
     "--source",
     metavar="TARBALL",

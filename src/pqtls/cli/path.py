@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _CODES = {"healthy": EXIT_PROVEN, "fault": EXIT_FINDING, "inconclusive": EXIT_INCONCLUSIVE}
 
 
-@click.command()
+@click.command(short_help="Find what on the way to HOST breaks post-quantum handshakes.")
 @click.argument("targets", nargs=-1, metavar="HOST[:PORT]...")
 @click.option("--full", "is_full", is_flag=True, help="All experiments, also where all is well; up to 4 minutes.")
 @click.option(

@@ -48,9 +48,9 @@ class Peer:
             raise UsageError("--peer needs the far end's token.", f"Put it into {TOKEN_VARIABLE}.")
         if len(self._token) < MIN_TOKEN_CHARACTERS:
             raise UsageError(
-                f"The token in {TOKEN_VARIABLE} has fewer than {MIN_TOKEN_CHARACTERS} characters, as none of a "
-                "`pqtls serve` has.",
-                "Copy the whole of it.",
+                f"The token in {TOKEN_VARIABLE} is too short: every token of `pqtls serve` has at least "
+                f"{MIN_TOKEN_CHARACTERS} characters.",
+                "Copy the whole token.",
             )
         self._since = self._ask(0)[0]
 

@@ -84,7 +84,10 @@ def prepare(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="Run a command with an OpenSSL that has ML-KEM.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @openssl_options
 @groups_option
 @require_pq_option

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pqtls.peer.arrivals import Arrival
 
 
-@click.command()
+@click.command(short_help="Be the far end of `pqtls path --peer`: record what arrives.")
 @click.option(
     "--listen",
     default="127.0.0.1:8443",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MARK = "(pqtls) "
 
 
-@click.command()
+@click.command(short_help="Open your shell with an OpenSSL that has ML-KEM.")
 @openssl_options
 @groups_option
 @require_pq_option

@@ -10,7 +10,7 @@ import click
 from pqtls.cli.options import venv_option
 
 
-@click.command()
+@click.command(short_help="Check an enabled environment: active, fresh, proven? For cron.")
 @venv_option
 @click.option(
     "--fail-if-older-than", "oldest", metavar="V", help="An OpenSSL older than V, such as 3.5.8, is a finding."

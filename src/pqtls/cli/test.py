@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pqtls.suite.schedule import Listener
 
 
-@click.command()
+@click.command(short_help="Prove that Python clients negotiate post-quantum TLS.")
 @click.option("--local", is_flag=True, help="Against a throwaway lab on this machine, offline (the default).")
 @click.option(
     "--region",

@@ -12,4 +12,5 @@ def missing_library(name: str | None) -> UsageError:
         name: Name of the module that could not be imported, as in `ImportError.name`; None if not known.
     """
     library = (name or "one of its libraries").partition(".")[0]
-    return UsageError(f"The local lab needs {library}, which is not installed.", "pip install 'pqtls[suite,aws]'")
+    extras = "suite,aws" if library == "moto" else "suite"
+    return UsageError(f"The local lab needs {library}, which is not installed.", f"Run: pip install 'pqtls[{extras}]'.")

@@ -219,7 +219,9 @@ def _explain_and_examine(
 def _next_command(ways: tuple[WayReport, ...], interpreter: Interpreter) -> str:
     possible = {way.kind for way in ways if way.is_possible}
     if "native" in possible or "graft" in possible:
-        is_own = str(interpreter.executable) == sys.executable or interpreter.version == platform.python_version()
+        # One folder: python, python3 and python3.11 of one environment, and of no other with the same version.
+        is_beside = interpreter.executable.parent == Path(sys.executable).parent
+        is_own = is_beside and interpreter.version == platform.python_version()
         return "pqtls test" if is_own else f"pqtls run -- {interpreter.executable} YOUR_PROGRAM.py"
     graft = next(way for way in ways if way.kind == "graft")
     return graft.next_step or "use a Python built with OpenSSL 3.5 or newer"

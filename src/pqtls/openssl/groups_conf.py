@@ -77,8 +77,9 @@ def parse_groups(groups: str) -> GroupList:
         try:
             code = group_code(name)
         except KeyError as error:
+            where = "" if name == groups else f" in {groups!r}"
             raise UsageError(
-                f"{name!r} in {groups!r} is no group that pqtls knows.",
+                f"{name!r}{where} is no group that pqtls knows.",
                 "Use names such as X25519MLKEM768, SecP384r1MLKEM1024, MLKEM1024, x25519 or secp256r1.",
             ) from error
         kind = "removed" if "-" in marks else "optional" if "?" in marks else "required"

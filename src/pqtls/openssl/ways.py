@@ -231,6 +231,8 @@ def choose_source(interpreter: Interpreter, extra_sources: Sequence[Path], becau
         step = (
             "Install a current one: pip install --upgrade --force-reinstall 'pqtls[openssl]'. Or: pqtls openssl build."
         )
+        if all(source.is_named for source in sources):
+            step = "Name a folder that has both, from OpenSSL 3.5 or newer, or name none."
         if any(source.is_misfit for source in sources):
             step = suggest_build(folders_of(interpreter))
         raise CannotProveError(_sentence(because, ", and ", f"no OpenSSL found here can stand in ({rejected})."), step)

@@ -95,7 +95,7 @@ def check_able() -> None:
     Raises:
         UsageError: The library for them is missing or too old.
     """
-    hint = "pip install 'pqtls[path]'"
+    hint = "Run: pip install 'pqtls[path]'."
     try:
         from cryptography.hazmat.primitives.asymmetric import mlkem
 

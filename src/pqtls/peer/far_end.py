@@ -176,7 +176,7 @@ def make_identity() -> Identity:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pqtls serve, self-signed")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pqtls serve (self-signed)")])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
         x509.CertificateBuilder()

@@ -62,7 +62,11 @@ class Prober:
         except BeforeTlsError as error:
             return replace(attempt, ending="turned-away" if error.is_final else "before-tls", detail=error.message)
         except ConnectionRefusedError:
-            return replace(attempt, ending="refused", detail="Nothing listens there, or a box refuses for it.")
+            return replace(
+                attempt,
+                ending="refused",
+                detail="Nothing listens on that port, or something on the way refuses connections to it.",
+            )
         except TimeoutError:
             return replace(attempt, ending="connect-timeout", detail=f"No connection within {timeout_s:g} s.")
         except OSError as error:

@@ -40,6 +40,7 @@ def render_examination(found: Examination) -> list[Line]:
         [],
         *_render_ways(found),
         [],
+        _answer_question(found),
         [("next     ", "dim"), (found.next_command, "bold")],
     ]
     return [[(clean_text(text), style) for text, style in line] for line in lines]
@@ -150,8 +151,21 @@ def _render_ways(found: Examination) -> list[Line]:
             lines.append(_row("", way.next_step))
     for source in found.sources:
         state = f"rejected: {source.rejected}" if source.rejected else "usable"
-        lines.append(_row("source", f"{source.description}: {state}"))
+        lines.append([*_row("source", f"{source.description}: {state}"), (f"  {source.libssl.parent}", "dim")])
     return lines
+
+
+def _answer_question(found: Examination) -> Line:
+    """Return the answer to what the doctor is asked."""
+    possible = {way.kind for way in found.ways if way.is_possible}
+    if "native" in possible:
+        answer, rest, style = "yes", ": this Python does post-quantum TLS by itself", "bold green"
+    elif "graft" in possible:
+        answer, style = "not by itself", "bold yellow"
+        rest = "; it does with a graft: `pqtls run` for one program, `pqtls enable` for a virtual environment"
+    else:
+        answer, rest, style = "no", ": this Python cannot do post-quantum TLS as things are", "bold red"
+    return [("answer   ", "dim"), (answer, style), (rest, "")]
 
 
 def _row(label: str, text: str) -> Line:

@@ -117,8 +117,9 @@ def select_cases(names: tuple[str, ...], present: tuple[Case, ...] = ()) -> tupl
     chosen = (*(case for case in cases if not names or case.name in names), *own)
     missing = sorted({name for case in chosen for name in case.missing()})
     if missing:
+        verb = "is" if len(missing) == 1 else "are"
         raise UsageError(
-            f"These cases need {', '.join(missing)}, not installed here.",
-            "Run: pip install 'pqtls[suite,aws,openssl]', or choose others with --case.",
+            f"These clients need {', '.join(missing)}, which {verb} not installed here.",
+            "Run: pip install 'pqtls[suite,aws,openssl]', or choose other clients with --case.",
         )
     return chosen
