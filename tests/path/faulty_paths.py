@@ -143,26 +143,41 @@ def _clamp(rng: random.Random, low: int = 600) -> int | None:
     return rng.choice((None, rng.randint(low, 1400)))
 
 
+def _draw_reader(rng: random.Random, link: Link) -> tuple[str, float]:
+    """What one read must have seen, and how long after the first bytes it is made.
+
+    Where the first record or the name is enough, a quick reader may look like a box that judges the first segment (F08,
+    F09): so it is slow enough to see what came without a pause.
+    """
+    needs = rng.choice(("hello", "hello", "record", "name"))
+    wake_s = rng.uniform(0, 0.002)
+    return needs, wake_s if needs == "hello" else wake_s + link.jitter_s + 0.001
+
+
 def read_once(rng: random.Random) -> Case:
     """F01: one read. An alert says that it is a server's; a bare end does not."""
     reaction = rng.choice(("alert:40", "alert:50", "alert:80", "reset", "close"))
-    wake_s = rng.uniform(0, 0.002)
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    needs, wake_s = _draw_reader(rng, link)
 
     def app(made: TlsApp) -> None:
-        made.reading, made.reaction, made.wake_s = "once", reaction, wake_s
+        made.reading, made.reaction, made.wake_s, made.needs = "once", reaction, wake_s, needs
 
     expected = {"F01"} if reaction.startswith("alert") else {"F01", "F04"}
-    return _case(rng, expected, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_by_pause=True)
+    return _case(rng, expected, app=app, link=link, is_by_pause=None if needs == "name" else True)
 
 
 def impatient_router(rng: random.Random) -> Case:
     """F04: the same at a proxy, which has no alert to send."""
     reaction = rng.choice(("reset", "close"))
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    needs, wake_s = _draw_reader(rng, link)
+    wake_s = 0.0 if needs == "hello" else wake_s
 
     def app(made: TlsApp) -> None:
-        made.reading, made.reaction, made.wake_s = "once", reaction, 0.0
+        made.reading, made.reaction, made.wake_s, made.needs = "once", reaction, wake_s, needs
 
-    return _case(rng, {"F01", "F04"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_by_pause=True)
+    return _case(rng, {"F01", "F04"}, app=app, link=link, is_by_pause=None if needs == "name" else True)
 
 
 def default_server(rng: random.Random) -> Case:
@@ -180,20 +195,47 @@ def peek_buffer(rng: random.Random) -> Case:
     is_full = rng.random() < 0.2
     size = rng.choice((2048, 4096, 5000)) if is_full else rng.choice((1024, 1500, rng.randint(560, 1690)))
     reaction = rng.choice(("close", "reset", "mute", "alert:40"))
+    needs = rng.choice(("hello", "record"))
 
     def app(made: TlsApp) -> None:
-        made.reading, made.peek_bytes, made.reaction = "peek", size, reaction
+        made.reading, made.peek_bytes, made.reaction, made.needs = "peek", size, reaction, needs
 
     link = draw_link(rng, clamp_bytes=_clamp(rng))
     return _case(rng, {"F03"}, app=app, link=link, also={"F20"}, is_full=is_full, size_bytes=size)
 
 
+def peek_buffer_once(rng: random.Random) -> Case:
+    """F03: the same with one look only. What shows the buffer is a hello of one segment that does not fit."""
+    link = draw_link(rng, clamp_bytes=_clamp(rng, 800))
+    size = rng.randint(560, (link.clamp_bytes or 1400) - 100)
+    reaction = rng.choice(("close", "reset", "mute", "alert:40"))
+    needs = rng.choice(("hello", "record"))
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.peek_bytes, made.reaction, made.needs = "peek-once", size, reaction, needs
+        made.wake_s = link.jitter_s + 0.001
+
+    return _case(rng, {"F03"}, app=app, link=link, size_bytes=size)
+
+
+def name_in_buffer(rng: random.Random) -> Case:
+    """F03: the name must be within the buffer. Only hellos with the name behind the key shares show it."""
+    size = rng.randint(560, 1400)
+    reaction = rng.choice(("close", "reset", "mute", "alert:40"))
+
+    def app(made: TlsApp) -> None:
+        made.reading, made.peek_bytes, made.reaction, made.needs = "peek", size, reaction, "name"
+
+    return _case(rng, {"F03"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_full=True, size_bytes=size)
+
+
 def zero_window(rng: random.Random) -> Case:
     """F06: a receive buffer smaller than the hybrid hello, peeked into."""
     size, peeks_again = rng.randint(600, 1650), rng.random() < 0.5
+    needs = rng.choice(("hello", "record"))
 
     def app(made: TlsApp) -> None:
-        made.buffer_bytes, made.peeks_again = size, peeks_again
+        made.buffer_bytes, made.peeks_again, made.needs = size, peeks_again, needs
 
     return _case(rng, {"F06"}, app=app)
 
@@ -343,10 +385,20 @@ def inspected(rng: random.Random) -> Case:
 
 def penalty(rng: random.Random) -> Case:
     """F40: a box that kills, and blocks the client for some seconds after it."""
+    return _penalty(rng, rng.uniform(3.0, 18.0), is_full=False)
+
+
+def long_penalty(rng: random.Random) -> Case:
+    """F40: for minutes, as an ISP's inspector does (LxBox#142). Only --full sees the end of that."""
+    is_full = rng.random() < 0.3
+    case = _penalty(rng, rng.uniform(70.0, 130.0), is_full=is_full)
+    return case if is_full else replace(case, also=frozenset(("F50",)))
+
+
+def _penalty(rng: random.Random, block_s: float, *, is_full: bool) -> Case:
     inner = rng.choice(("F08", "F23"))
-    block_s = rng.uniform(3.0, 18.0)
     block_kind = rng.choice(("reset", "drop"))
-    case = _case(rng, {"F40"})
+    case = _case(rng, {"F40"}, is_full=is_full)
     simulator = case.simulator
 
     def dislikes(hello: ClientHello) -> bool:
@@ -406,6 +458,8 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F01": read_once,
     "F02": default_server,
     "F03": peek_buffer,
+    "F03-once": peek_buffer_once,
+    "F03-name": name_in_buffer,
     "F04": impatient_router,
     "F06": zero_window,
     "F07": fragment_intolerant,
@@ -423,6 +477,7 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F31": wrong_order,
     "F35": inspected,
     "F40": penalty,
+    "F40-long": long_penalty,
     "F43": mixed_pool,
 }
 

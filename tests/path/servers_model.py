@@ -36,6 +36,15 @@ def read_hello(stream: bytes) -> tuple[ClientHello, int, int] | None:
     return None
 
 
+def is_enough(stream: bytes, needs: str) -> bool:
+    """Tell whether a receiver has seen what it needs: the whole hello, its first record, or the name."""
+    if needs == "hello":
+        return read_hello(stream) is not None
+    if needs == "record":
+        return len(stream) >= 5 and len(stream) >= 5 + int.from_bytes(stream[3:5], "big")
+    return b".example" in stream or b".invalid" in stream
+
+
 def is_grease(code: int) -> bool:
     return code & 0x0F0F == 0x0A0A
 
@@ -69,30 +78,40 @@ class TlsApp(App):
     default_tls: Tls | None = None
     markers: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
     buffer_bytes: int | None = None
-    reading: str = "complete"  # "once", "peek", "window", "first-record"
+    reading: str = "complete"  # "once", "peek", "peek-once", "first-record"
+    needs: str = "hello"  # what it must have seen: also "record", "name"
     reaction: str = "close"
     peek_bytes: int = 1024
     wake_s: float = 0.0005
     _first_end: int | None = None
     peeks_again: bool = False
     _is_woken: bool = False
+    _is_content: bool = False  # it has seen what it needs; the rest comes as it comes
     _has_answered: bool = False
     _has_retried: bool = False
 
     def on_readable(self) -> None:
         if self._has_retried and not self.peeks_again:
             self.wire.consumed = self.wire.server_bytes
-        if self.reading == "once" and not self._has_retried:
+        if self.reading in ("once", "peek-once") and not self._has_retried and not self._is_content:
             if not self._is_woken:
                 self._is_woken = True
                 self.wire.at(self.wake_s, self._read_once)
             return
-        if self.reading == "peek" and not self._has_retried:
+        if self.reading == "peek" and not self._has_retried and not self._is_content:
             self._peek()
             return
         if self.reading == "first-record" and not self._has_retried and self._take_first_record():
             return
+        if self.buffer_bytes is not None and self.needs == "record" and is_enough(self._stream(), "record"):
+            self._take_all()
         self._try()
+
+    def _take_all(self) -> None:
+        """It has peeked enough: what came is taken, and there is room again."""
+        if self.wire.consumed < self.wire.server_bytes:
+            self.wire.consumed = self.wire.server_bytes
+            self.wire.acknowledge_up(self.buffer_bytes or 0)
 
     def _stream(self) -> bytes:
         start = self._first_end or 0
@@ -100,16 +119,18 @@ class TlsApp(App):
         return data[6:] if data.startswith(b"\x14\x03\x03\x00\x01\x01") else data
 
     def _read_once(self) -> None:
-        if read_hello(self._stream()) is None:
-            self._react()
-        else:
-            self._try()
+        data = self._stream()
+        self._decide(data[: self.peek_bytes] if self.reading == "peek-once" else data, is_last=True)
 
     def _peek(self) -> None:
         data = self._stream()[: self.peek_bytes]
-        if read_hello(data) is not None:
+        self._decide(data, is_last=len(data) >= self.peek_bytes)
+
+    def _decide(self, data: bytes, *, is_last: bool) -> None:
+        if is_enough(data, self.needs):
+            self._is_content = True
             self._try()
-        elif len(data) >= self.peek_bytes:
+        elif is_last:
             self._react()
 
     def _take_first_record(self) -> bool:

@@ -171,6 +171,48 @@ def test_a_limit_of_connections_is_no_penalty() -> None:
     assert any("limit of connections" in each for each in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("ending", "last_s", "verdict"),
+    [
+        ("reset", 48.0, "fault"),
+        ("refused", 48.0, "fault"),
+        ("timeout", 48.0, "inconclusive"),
+        ("reset", 20.0, "inconclusive"),
+    ],
+)
+def test_a_block_whose_end_was_not_seen(ending: Ending, last_s: float, verdict: str) -> None:
+    """Turned away for long since one failed hello: named, with doubt. Silence may be a server that is still busy."""
+    acked = TcpFacts(bytes_acked=1700)
+    starts = [last_s * number / 6 for number in range(1, 7)]
+    attempts = [
+        attempt("E1", "answered"),
+        attempt("E23", "reset", started_s=0.1),
+        *(attempt("E1", ending, acked, started_s=start) for start in (0.3, *starts)),
+    ]
+    found = diagnose(attempts)
+    assert (found.verdict, "F50" in found.also_fits) == (verdict, True)
+    assert found.fault_ids == ({"F40"} if verdict == "fault" else set())
+
+
+@pytest.mark.parametrize(
+    ("later_mss", "out_of_order", "verdict"), [(1248, 1, "fault"), (1448, 1, "healthy"), (1248, 0, "healthy")]
+)
+def test_a_hole_on_the_way_back_that_a_learnt_mtu_hides(later_mss: int, out_of_order: int, verdict: str) -> None:
+    """An honest MTU on the way there makes the answers smaller from the next connection on: it shows but once."""
+    small = replace(SENT, mss_bytes=later_mss)
+    attempts = [
+        attempt("E1", "answered", sent=replace(SENT, groups=(0x1D,), shares=(0x1D,))),
+        attempt("E23", "timeout", TcpFacts(bytes_acked=1700, total_retrans=2, rcv_ooopack=out_of_order)),
+        attempt("E1", "answered", sent=replace(small, groups=(0x1D,), shares=(0x1D,))),
+        attempt("E3", "answered", sent=replace(small, groups=(0x1D,), shares=(0x1D,))),
+        attempt("E5", "answered", sent=small),
+        attempt("E23", "answered", sent=small),
+    ]
+    found = diagnose(attempts)
+    assert found.verdict == verdict
+    assert found.fault_ids == ({"F14"} if verdict == "fault" else set())
+
+
 def test_a_certificate_for_another_name_is_told() -> None:
     other = CertificateFacts("aa", "CN=d", "CN=ca", ("default.invalid",), covers_name=False)
     found = diagnose([attempt(name, "answered", group=0x11EC, certificate=other) for name in ("E1", "E23", "E3")])

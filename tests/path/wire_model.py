@@ -222,18 +222,18 @@ class Wire:
     def _at_server(self, start: int, payload: bytes) -> None:
         held = self.server_bytes - self.consumed
         if self.app.buffer_bytes is not None and start + len(payload) - self.consumed > self.app.buffer_bytes:
-            self._acknowledge_up(self.app.buffer_bytes - held)
+            self.acknowledge_up(self.app.buffer_bytes - held)
             return
         self._server_parts[start] = max(self._server_parts.get(start, 0), start + len(payload))
         before = self.server_bytes
         self.server_bytes = _advance(self._server_parts, self.server_bytes)
         limit = self.app.buffer_bytes
         window = self.link.window_bytes if self.server_bytes == 0 else 64_240
-        self._acknowledge_up(window if limit is None else limit - (self.server_bytes - self.consumed))
+        self.acknowledge_up(window if limit is None else limit - (self.server_bytes - self.consumed))
         if self.server_bytes > before:
             self.app.on_readable()
 
-    def _acknowledge_up(self, window_bytes: int) -> None:
+    def acknowledge_up(self, window_bytes: int) -> None:
         if self.rng.random() >= self.link.loss * ACK_LOSS_PART:
             self.at(self.link.rtt_s / 2, self._on_ack, self.up, self._send_up, self.server_bytes, window_bytes)
 

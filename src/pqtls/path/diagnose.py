@@ -40,6 +40,9 @@ _ALERT_HINTS: dict[int | None, str] = {
     112: "The server does not know this name.",
     120: "The server wants an application protocol (ALPN), and none was offered.",
 }
+# A penalty whose end was not seen: what it takes to name it all the same.
+_TURNED_AWAY = ("reset", "closed", "alert", "no-connection")
+_ENOUGH_TURNED_AWAY, _LONG_BLOCK_S = 5, 30.0
 # Seen so often, a pause that always decides is no pool's chance.
 _ENOUGH_PAUSED = 3
 
@@ -110,7 +113,7 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     hypotheses = _refine(explain(reading), attempts)
     if not hypotheses:
         return _beside_the_biggest(reading) or _pool(reading) or _unexplained(reading)
-    if len(reading.failures) < _MIN_FAILURES:
+    if len(reading.failures) < _MIN_FAILURES and not reading.is_cured_by_itself:
         note = "Seen once only: repeat the examination."
         fits = tuple(hypothesis.fault for hypothesis in hypotheses)
         return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=(note,))
@@ -308,19 +311,38 @@ def _penalty(reading: Reading) -> Diagnosis | None:
     is_each_followed = bool(reading.failures) and all(each in set_off for each in reading.failures)
     if recovered and not triggers and not is_each_followed:
         return None
-    if not recovered:
+    triggering = ", ".join(sorted({each.trigger.attempt.experiment for each in episodes}))
+    if recovered:
+        confidence = 0.95 if len(episodes) > 1 else 0.7
+        detail = f"{_say_block(reading)}; seen {len(episodes)} times, after {triggering}"
+    elif _is_turned_away_for_long(reading):
+        confidence = 0.6
+        detail = f"{_say_block(reading)} since {triggering}, and its end was not seen"
+    else:
         note = "The control never got through again: a block that outlasts this examination, or an outage."
         return Diagnosis("inconclusive", "unknown", also_fits=("F40", "F50"), triggered_by=triggers, notes=(note,))
-    confidence = 0.95 if len(episodes) > 1 else 0.7
-    triggering = sorted({each.trigger.attempt.experiment for each in episodes})
-    detail = f"{_say_block(reading)}; seen {len(episodes)} times, after {', '.join(triggering)}"
     return Diagnosis(
         "fault",
         "unknown",
         (NamedFault("F40", confidence, detail),),
+        also_fits=() if recovered else ("F50",),
         triggered_by=triggers,
         where=CATALOGUE["F40"].where,
     )
+
+
+def _is_turned_away_for_long(reading: Reading) -> bool:
+    """Tell whether every control since one failure was turned away, so long that chance has not made them coincide.
+
+    A server that takes the connection and then says nothing may still be busy with the hello that failed.
+    """
+    block = find_block(reading)
+    if block is None or len(reading.episodes) != 1:
+        return False
+    trigger = reading.symptoms.index(reading.episodes[0].trigger)
+    since = [each for each in reading.symptoms[trigger + 1 :] if each.attempt.experiment == CONTROL]
+    is_away = all(each.kind in _TURNED_AWAY for each in since)
+    return is_away and len(since) >= _ENOUGH_TURNED_AWAY and block.at_least_s >= _LONG_BLOCK_S
 
 
 def _say_block(reading: Reading) -> str:

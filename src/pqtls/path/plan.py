@@ -35,6 +35,8 @@ BIGGEST = "E2(5500)"
 _GREASE_FIELDS = ("E13(ciphers)", "E13(extensions)", "E13(groups)", "E13(signatures)", "E13(versions)")
 # How long to wait before the control is tried again, and again, while a penalty may last.
 _WAITS_S = (0.5, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)
+# Penalties of two minutes are known (LxBox#142); with --full there is time for one.
+_MORE_WAITS_S = (15.0,) * 8
 # Controls that must get through in a row after a penalty, to tell it from a control that fails by chance.
 _PROOFS = 4
 # A router that decides by chance refuses some; so many in a row are no chance any more.
@@ -98,7 +100,7 @@ def next_step(attempts: Sequence[Attempt], options: PlanOptions | None = None) -
     if not reading.passed(CONTROL):
         return _without_control(reading)
     if last.attempt.experiment == CONTROL and not last.is_ok:
-        return _wait_for_control(reading)
+        return _wait_for_control(reading, options)
     if not last.is_ok and not _is_expected(last.attempt):
         return Step(CONTROL, _AFTER_FAILURE_S)
     if (proof := _prove_penalty(reading)) is not None:
@@ -184,23 +186,23 @@ def _without_control(reading: Reading) -> Step | None:
     return None if experiment is None else Step(experiment, _AFTER_FAILURE_S)
 
 
-def _wait_for_control(reading: Reading) -> Step | None:
+def _wait_for_control(reading: Reading, options: PlanOptions) -> Step | None:
     failed = 0
     for symptom in reversed(reading.symptoms):
         if symptom.attempt.experiment != CONTROL or symptom.is_ok:
             break
         failed += 1
-    if failed > len(_WAITS_S):
+    waits_s = _WAITS_S + (_MORE_WAITS_S if options.is_full else ())
+    if failed > len(waits_s):
         return None
     if reading.is_control_by_chance:
         return Step(CONTROL, _AFTER_FAILURE_S)
-    return Step(CONTROL, _wait_s(reading, failed))
+    return Step(CONTROL, _wait_s(reading, failed, waits_s[failed - 1]))
 
 
-def _wait_s(reading: Reading, failed: int) -> float:
+def _wait_s(reading: Reading, failed: int, usual_s: float) -> float:
     """Return how long to wait under a penalty: once one was over, half-way between what is known of its length."""
     known = find_block(reading)
-    usual_s = _WAITS_S[failed - 1]
     if failed > 1 or known is None or known.at_most_s is None:
         return usual_s
     trigger, control = reading.symptoms[-2:]

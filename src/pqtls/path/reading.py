@@ -130,6 +130,15 @@ class Reading:
         return tuple(symptom for symptom in self.counted if not symptom.is_ok)
 
     @property
+    def is_cured_by_itself(self) -> bool:
+        """What failed cannot fail again: this end's segments have become smaller by it."""
+        own = self.symptoms
+        return bool(self.failures) and all(
+            _is_cured(each, [other for other in own if other.attempt.experiment == each.attempt.experiment])
+            for each in self.failures
+        )
+
+    @property
     def plain_protocol(self) -> str:
         """What every control was answered in that is no TLS, such as plain HTTP; "" where it was TLS, or is unknown."""
         spoken = {each.attempt.plain_protocol for each in self.of(CONTROL)}
@@ -207,8 +216,23 @@ def _find_noise(symptoms: list[Symptom]) -> tuple[Symptom, ...]:
         own = [each for each in symptoms if each.attempt.experiment == name]
         silent = [each for each in own if each.kind in SILENT]
         if len(silent) <= max(1, len(own) * _LOSS_PART):
-            found += silent
+            found += [each for each in silent if not _is_cured(each, own)]
     return tuple(found)
+
+
+def _is_cured(symptom: Symptom, own: list[Symptom]) -> bool:
+    """Tell whether the answer's first segment never came, and comes since both ends' segments are smaller.
+
+    An honest router on the way there has told this end of its MTU meanwhile, and a kernel announces no larger segments
+    to that address for some minutes. So what loses them on the way back shows on the first connection alone.
+    """
+    passed = [mss for each in own if each.is_ok and (mss := _mss(each)) is not None]
+    mss = _mss(symptom)
+    return symptom.kind == "reverse" and mss is not None and bool(passed) and max(passed) < mss
+
+
+def _mss(symptom: Symptom) -> int | None:
+    return None if symptom.attempt.sent is None else symptom.attempt.sent.mss_bytes
 
 
 def _control_leaves(attempts: Sequence[Attempt]) -> frozenset[str]:
