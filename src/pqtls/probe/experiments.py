@@ -225,9 +225,9 @@ _LIST = (
     ),
     Experiment(
         "E31",
-        "hybrid with its halves swapped, one segment",
+        "hybrid share alone, its halves swapped, one segment",
         "a server that has the order wrong",
-        HelloPlan(HYBRID_GROUPS, (HYBRID, X25519), ONLY_TLS13, is_compact=True, is_swapped=True),
+        HelloPlan(HYBRID_GROUPS, (HYBRID,), ONLY_TLS13, is_compact=True, is_swapped=True),
         is_declinable=True,
     ),
 )
