@@ -15,6 +15,7 @@ from tests.path.servers_model import (
     ALL_HYBRIDS,
     FFDHE4096,
     HYBRID,
+    HYBRID_P256,
     HYBRID_P384,
     KYBER,
     P256,
@@ -271,6 +272,8 @@ def unknown_group(rng: random.Random) -> Case:
     groups = tuple(group for group in (X25519, P256, P384, X448) if group in known)
     groups = (HYBRID, *groups) if knows_hybrid else groups
     tls = draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
+    if place != "lone share" and not knows_hybrid and rng.random() < 0.3:
+        tls = replace(tls, max_version=TLS12)
     return _case(rng, {"F22"}, tls=tls, is_full=knows_hybrid)
 
 
@@ -287,7 +290,10 @@ def blocked_number(rng: random.Random) -> Case:
     expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
     # Where none that names it gets through, nothing is known of what the server makes of it.
     state = "" if in_shares else "unknown"
-    return _case(rng, expected, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
+    tls = draw_tls(rng)
+    if rng.random() < 0.3:
+        tls, state = replace(tls, max_version=TLS12), "tls12"
+    return _case(rng, expected, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
 def ml_dsa(rng: random.Random) -> Case:
@@ -326,12 +332,13 @@ def two_shares(rng: random.Random) -> Case:
     counted: dict[str, Callable[[int], bool]] = {
         "any": lambda _: True,
         "no GREASE": lambda group: not is_grease(group),
-        "known": lambda group: not is_grease(group) and group != UNKNOWN,
+        "known": lambda group: group in (HYBRID, *rarer, X25519, P256, P384),
         "hybrid": lambda group: group in ALL_HYBRIDS,
         "classical": lambda group: group in (X25519, P256, P384, X448, FFDHE4096),
         "mixed": lambda _: False,
     }
     which = rng.choice(sorted(counted))
+    rarer = rng.choice(((), (HYBRID_P256, HYBRID_P384), (UNKNOWN,)))
 
     def refuses(hello: ClientHello) -> bool:
         shares = [share.group for share in hello.key_shares or ()]

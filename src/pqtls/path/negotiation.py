@@ -53,11 +53,13 @@ def negotiation_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield Hypothesis("F23", _where_chosen(KILLS), "where the server chooses it")
     yield Hypothesis("F24", _by_schemes(in_certificates=False), "in signature_algorithms")
     yield Hypothesis("F24", _by_schemes(in_certificates=True), "in signature_algorithms_cert")
+    detail = "in signature_algorithms, as anything that it does not know there"
+    yield Hypothesis("F24", _by_schemes(in_certificates=False, with_grease=True), detail)
     for count in range(1, len(ALL_GREASE) + 1):
         for fields in combinations(sorted(ALL_GREASE), count):
             yield Hypothesis("F25", _by_grease(frozenset(fields)), f"in {', '.join(fields)}")
-    for detail, counts in _SHARES:
-        yield Hypothesis("F26", _two_shares(counts), detail)
+    for detail, counts, may_count in _SHARES:
+        yield Hypothesis("F26", _two_shares(counts, may_count), detail)
     yield Hypothesis("F26", _hybrid_beside_classical, "a hybrid share beside a classical one")
     yield Hypothesis("F27", _broken_retry)
     yield Hypothesis("F27", _unlawful_retry, "its request breaks the rules")
@@ -119,11 +121,12 @@ def _blocked_group(in_shares: bool, is_every: bool) -> Callable[[Symptom], Forec
     return forecast
 
 
-def _by_schemes(*, in_certificates: bool) -> Callable[[Symptom], Forecast]:
+def _by_schemes(*, in_certificates: bool, with_grease: bool = False) -> Callable[[Symptom], Forecast]:
     def forecast(symptom: Symptom) -> Forecast:
         sent = sent_of(symptom)
         schemes = (sent.certificate_schemes or ()) if in_certificates else sent.schemes
-        return fails(KILLS) if set(schemes) & set(ML_DSA_SCHEMES) else PASS
+        is_disliked = any(code in ML_DSA_SCHEMES or (with_grease and is_grease(code)) for code in schemes)
+        return fails(KILLS) if is_disliked else PASS
 
     return forecast
 
@@ -132,18 +135,32 @@ def _by_grease(fields: frozenset[str]) -> Callable[[Symptom], Forecast]:
     return lambda symptom: fails(KILLS) if sent_of(symptom).grease & fields else PASS
 
 
-# Which shares a receiver counts, that takes one only.
-_SHARES: tuple[tuple[str, Callable[[int], bool]], ...] = (
-    ("any two shares", lambda _: True),
-    ("any two shares, GREASE aside", lambda group: not is_grease(group)),
-    ("any two shares of groups that it knows", lambda group: not is_grease(group) and group != UNKNOWN_GROUP),
-    ("two hybrid shares", _is_hybrid),
-    ("two classical shares", lambda group: group_kind(group) == "classical"),
+def _none(_: int) -> bool:
+    return False
+
+
+# Which shares a receiver counts that takes one only, and which it may count or not.
+_SHARES: tuple[tuple[str, Callable[[int], bool], Callable[[int], bool]], ...] = (
+    ("any two shares", lambda _: True, _none),
+    ("any two shares, GREASE aside", lambda group: not is_grease(group), _none),
+    (
+        "any two shares of groups that it knows",
+        lambda group: group == HYBRID or group_kind(group) == "classical",
+        lambda group: _is_hybrid(group) or group == UNKNOWN_GROUP,
+    ),
+    ("two hybrid shares", _is_hybrid, _none),
+    ("two classical shares", lambda group: group_kind(group) == "classical", _none),
 )
 
 
-def _two_shares(counts: Callable[[int], bool]) -> Callable[[Symptom], Forecast]:
-    return lambda symptom: fails(KILLS) if sum(map(counts, sent_of(symptom).shares)) > 1 else PASS
+def _two_shares(counts: Callable[[int], bool], may_count: Callable[[int], bool]) -> Callable[[Symptom], Forecast]:
+    def forecast(symptom: Symptom) -> Forecast:
+        shares = sent_of(symptom).shares
+        if sum(map(counts, shares)) > 1:
+            return fails(KILLS)
+        return either(KILLS) if sum(counts(group) or may_count(group) for group in shares) > 1 else PASS
+
+    return forecast
 
 
 def _hybrid_beside_classical(symptom: Symptom) -> Forecast:

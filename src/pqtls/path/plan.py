@@ -256,6 +256,8 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
         found += _GREASE_FIELDS
     if any(each.is_ok and not each.attempt.was_retried for each in reading.of("E12c")):
         found.append("E12d")
+    if find_server_state(attempts) == "tls12" and (reading.failed("E5") or reading.failed("E9")):
+        found += ["E14(1700)", "E10(1700)"]  # E14 and E10 offer TLS 1.3 alone, which says nothing there
     if reading.failed("E16h") and reading.passed("E5"):
         found.append("E2(2700)")
     if reading.failed("E10") and reading.passed("E14"):
