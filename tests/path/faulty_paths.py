@@ -15,6 +15,7 @@ from tests.path.servers_model import (
     ALL_HYBRIDS,
     FFDHE4096,
     HYBRID,
+    HYBRID_P256,
     HYBRID_P384,
     KYBER,
     P256,
@@ -292,33 +293,49 @@ def reverse_hole(rng: random.Random) -> Case:
 
 
 def unknown_group(rng: random.Random) -> Case:
-    """F22: aborts on what it does not know, in the list or among the shares; the hybrid is unknown to it."""
-    in_shares = rng.random() < 0.5
+    """F22: aborts on what it does not know: in the list, among the shares, or where no share that it knows is beside.
+
+    The hybrid is unknown to it; GREASE it may know. One that knows the hybrid, too, shows in the whole set alone.
+    """
+    place = rng.choice(("list", "shares", "lone share"))
     known = {X25519, P256, P384} | ({X448} if rng.random() < 0.5 else set())
+    knows_grease, knows_hybrid = rng.random() < 0.5, place != "lone share" and rng.random() < 0.3
+
+    def is_unknown(group: int) -> bool:
+        return group not in known and not (is_grease(group) and knows_grease) and not (knows_hybrid and group == HYBRID)
 
     def refuses(hello: ClientHello) -> bool:
         shares = [share.group for share in hello.key_shares or ()]
-        return bool(set(shares if in_shares else hello.supported_groups) - known)
+        if place == "lone share":
+            return bool(shares) and not set(shares) & known
+        return any(map(is_unknown, shares if place == "shares" else hello.supported_groups))
 
     refusal = rng.choice(("alert:40", "alert:47", "alert:80", "reset", "close", "mute"))
     groups = tuple(group for group in (X25519, P256, P384, X448) if group in known)
-    return _case(
-        rng, {"F22"}, tls=draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
-    )
+    groups = (HYBRID, *groups) if knows_hybrid else groups
+    tls = draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
+    if place != "lone share" and not knows_hybrid and rng.random() < 0.3:
+        tls = replace(tls, max_version=TLS12)
+    return _case(rng, {"F22"}, tls=tls, is_full=knows_hybrid)
 
 
 def blocked_number(rng: random.Random) -> Case:
-    """F23: acts on 0x11EC alone, wherever it stands or among the shares only."""
-    in_shares = rng.random() < 0.5
+    """F23: acts on 0x11EC alone or on every hybrid's number, wherever it stands or among the shares only."""
+    in_shares, blocked = rng.random() < 0.5, set(rng.choice(((HYBRID,), ALL_HYBRIDS)))
     kill = rng.choice(("reset", "drop", "close", "alert:47", "alert:40"))
 
     def dislikes(hello: ClientHello) -> bool:
         shares = [share.group for share in hello.key_shares or ()]
-        return HYBRID in (shares if in_shares else hello.supported_groups)
+        return bool(blocked & set(shares if in_shares else hello.supported_groups))
 
     # A server that has the halves in the wrong order refuses the share with illegal_parameter too.
     expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
-    return _case(rng, expected, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
+    # Where none that names it gets through, nothing is known of what the server makes of it.
+    state = "" if in_shares else "unknown"
+    tls = draw_tls(rng)
+    if rng.random() < 0.3:
+        tls, state = replace(tls, max_version=TLS12), "tls12"
+    return _case(rng, expected, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
 def ml_dsa(rng: random.Random) -> Case:
@@ -353,27 +370,52 @@ def grease(rng: random.Random) -> Case:
 
 
 def two_shares(rng: random.Random) -> Case:
-    """F26: two shares of any kind, or two hybrid ones, which only the whole set sends."""
-    only_hybrid = rng.random() < 0.4
+    """F26: two shares of any kind, or of those that it counts; two hybrid or classical ones take the whole set."""
+    counted: dict[str, Callable[[int], bool]] = {
+        "any": lambda _: True,
+        "no GREASE": lambda group: not is_grease(group),
+        "known": lambda group: group in (HYBRID, *rarer, X25519, P256, P384),
+        "hybrid": lambda group: group in ALL_HYBRIDS,
+        "classical": lambda group: group in (X25519, P256, P384, X448, FFDHE4096),
+        "mixed": lambda _: False,
+    }
+    which = rng.choice(sorted(counted))
+    rarer = rng.choice(((), (HYBRID_P256, HYBRID_P384), (UNKNOWN,)))
 
     def refuses(hello: ClientHello) -> bool:
         shares = [share.group for share in hello.key_shares or ()]
-        return len([each for each in shares if each in ALL_HYBRIDS or not only_hybrid]) > 1
+        is_mixed = any(map(counted["hybrid"], shares)) and any(map(counted["classical"], shares))
+        return sum(map(counted[which], shares)) > 1 or (which == "mixed" and is_mixed)
 
     refusal = rng.choice(("alert:40", "reset", "close"))
-    return _case(rng, {"F26"}, tls=draw_tls(rng, refuses=refuses, refusal=refusal), is_full=only_hybrid)
+    tls = draw_tls(rng, refuses=refuses, refusal=refusal)
+    return _case(rng, {"F26"}, tls=tls, is_full=which in ("hybrid", "classical"))
 
 
 def broken_retry(rng: random.Random) -> Case:
-    """F27: fails at or after its own retry, which only the whole set provokes for certain."""
-    fault = rng.choice(("close", "alert:40", "alert:47", "reset", "no-echo", "no-retry"))
-    return _case(rng, {"F27"}, tls=draw_tls(rng, retry_fault=fault), is_full=True)
+    """F27: fails at or after its own retry, which only the whole set provokes for certain.
+
+    Or only where the second hello is a hybrid's; or it asks for what it has.
+    """
+    faults = ("close", "alert:40", "alert:47", "reset", "no-echo", "no-retry", "needless", "big-second")
+    fault = rng.choice(faults)
+    tls = draw_tls(rng, retry_fault=fault)
+    if fault == "big-second":
+        tls = replace(tls, groups=(HYBRID, X25519, P256), refusal=rng.choice(("alert:50", "reset", "close", "mute")))
+    return _case(rng, {"F27"}, tls=tls, is_full=True)
 
 
 def wrong_order(rng: random.Random) -> Case:
-    """F31: halves of the share, or of the secret, in the wrong order; or a secret that is simply another."""
+    """F31: halves of the share, or of the secret, in the wrong order; or a secret that is simply another.
+
+    However the right order is refused, that the wrong one is taken is proof. The server may prefer classical groups.
+    """
     fault = rng.choice(("swapped-share", "swapped-secret", "garbage"))
-    tls = draw_tls(rng, groups=(HYBRID, X25519, P256, P384), hybrid_fault=fault)
+    groups = rng.choice(((HYBRID, X25519, P256, P384), (X25519, HYBRID, P256, P384)))
+    refusal = rng.choice(("alert:40", "alert:47", "alert:50", "reset", "close", "mute"))
+    # One that retries for a classical group over the hybrid's share never comes to use it.
+    retries = groups[0] == HYBRID and rng.random() < 0.3
+    tls = draw_tls(rng, groups=groups, hybrid_fault=fault, refusal=refusal, retries_for_first=retries)
     return _case(rng, {"F31"}, tls=tls, also={"F37"} if fault == "garbage" else set())
 
 

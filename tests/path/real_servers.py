@@ -20,7 +20,7 @@ from pqtls.wire.codepoints import KEY_SHARE as KEY_SHARE_TYPE
 from pqtls.wire.extensions import Extension
 from pqtls.wire.records import Record
 from pqtls.wire.server_hello import ServerHello
-from tests.path.servers_model import read_hello
+from tests.path.servers_model import HYBRID, read_hello
 from tests.tls_server import serve_on_loopback
 
 if TYPE_CHECKING:
@@ -225,25 +225,35 @@ def first_record_only(connection: socket.socket) -> bytes | None:
     return data
 
 
-def retry_then_close(connection: socket.socket) -> bytes | None:
-    """Ask for x25519 where no share for it came, and close on the second hello."""
-    data = read_whole(connection)
-    found = read_hello(data)
-    assert found is not None
-    hello = found[0]
-    if any(share.group == 0x1D for share in hello.key_shares or ()):
-        return data
-    retry = ServerHello(
-        TLS12,
-        HELLO_RETRY_RANDOM,
-        hello.session_id,
-        0x1301,
-        0,
-        (Extension(SUPPORTED_VERSIONS, push_int(TLS13, 2)), Extension(KEY_SHARE_TYPE, push_int(0x1D, 2))),
-    ).build()
-    connection.sendall(Record(22, TLS12, b"\x02" + push_vector(retry, 3)).build())
-    connection.recv(65_536)
-    return None
+def broken_retry(*, is_echoed: bool = True, is_needless: bool = False) -> Callable[[socket.socket], bytes | None]:
+    """Ask for x25519 where no share for it came, and close on the second hello.
+
+    Args:
+        is_echoed: The session id is sent back, as it must be.
+        is_needless: It is asked for beside a hybrid's share, though its share came with that.
+    """
+
+    def judge(connection: socket.socket) -> bytes | None:
+        data = read_whole(connection)
+        found = read_hello(data)
+        assert found is not None
+        hello = found[0]
+        shares = [share.group for share in hello.key_shares or ()]
+        if 0x1D in shares and not (is_needless and HYBRID in shares):
+            return data
+        retry = ServerHello(
+            TLS12,
+            HELLO_RETRY_RANDOM,
+            hello.session_id if is_echoed else b"",
+            0x1301,
+            0,
+            (Extension(SUPPORTED_VERSIONS, push_int(TLS13, 2)), Extension(KEY_SHARE_TYPE, push_int(0x1D, 2))),
+        ).build()
+        connection.sendall(Record(22, TLS12, b"\x02" + push_vector(retry, 3)).build())
+        connection.recv(65_536)
+        return None
+
+    return judge
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ class Tls:
     think_s: float = 0.001
     refuses: Callable[[ClientHello], bool] | None = None
     refusal: str = "alert:40"  # or "reset", "close", "mute"
-    retry_fault: str = ""  # "close", "alert:N", "no-echo", "no-retry"
+    retry_fault: str = ""  # "close", "alert:N", "no-echo", "no-retry", "needless", "big-second"
     hybrid_fault: str = ""  # "swapped-share", "swapped-secret", "garbage"
 
 
@@ -171,7 +171,9 @@ class TlsApp(App):
 
     def _answer(self, hello: ClientHello) -> None:
         tls = self.tls
-        if tls.refuses is not None and tls.refuses(hello):
+        has_big_second = tls.retry_fault == "big-second" and self._has_retried
+        is_too_big = has_big_second and any(share.group == HYBRID for share in hello.key_shares or ())
+        if is_too_big or (tls.refuses is not None and tls.refuses(hello)):
             self._refuse()
             return
         name = hello.server_name
@@ -199,23 +201,27 @@ class TlsApp(App):
         order = tls.groups if tls.prefers_listed else shared
         fitting = [group for group in order if group in shared and group in named]
         wants = named[0] if tls.retries_for_first and named[0] not in shared else None
-        if fitting and wants is None:
+        is_needless = tls.retry_fault == "needless" and HYBRID in shared
+        if fitting and is_needless and not self._has_retried:
+            self._retry(fitting[0], is_needless=True)
+        elif fitting and wants is None:
             self._finish(hello, fitting[0], certificate)
         elif self._has_retried:
             self.wire.server_end("alert:47")
         else:
             self._retry(wants or named[0])
 
-    def _retry(self, group: int) -> None:
+    def _retry(self, group: int, *, is_needless: bool = False) -> None:
         fault = self.tls.retry_fault
         if fault == "no-retry":
             self.wire.server_end("alert:40")
             return
         self._has_retried = True
-        self._has_answered = bool(fault)
+        self._has_answered = fault not in ("", "needless", "big-second")
         self._first_end = self.wire.server_bytes
-        self._mark(99, "retry", group=group, is_broken=fault == "no-echo")
-        if fault and fault != "no-echo":
+        # A retry for what the hello before it had a share of is told by the client, as one without its session id is.
+        self._mark(99, "retry", group=group, is_broken=fault == "no-echo" or is_needless)
+        if self._has_answered and fault != "no-echo":
             self.wire.at(self.wire.link.rtt_s * 1.2 + 0.001, self.wire.server_end, fault)
 
     def _finish(self, hello: ClientHello, group: int, certificate: dict[str, Any]) -> None:
@@ -226,7 +232,7 @@ class TlsApp(App):
             # The model's keys say of themselves in which order they are.
             if self.tls.hybrid_fault == "swapped-share":
                 if share[:1] != b"S":
-                    self.wire.server_end("alert:47")
+                    self._refuse()
                     return
             else:
                 facts["bad"] = self.tls.hybrid_fault

@@ -19,6 +19,7 @@ from pqtls.probe.model import HYBRID
 from pqtls.probe.network import SocketNetwork
 from pqtls.probe.run import Prober
 from pqtls.report.path import render_diagnosis
+from pqtls.wire.groups import is_grease
 from tests.path import real_servers as real
 from tests.schemas import validate
 
@@ -82,6 +83,10 @@ def test_a_tls12_server_is_a_state_and_no_fault(pem: Path, hybrid_environment: d
         assert (look(port).server_state, look(port, is_full=True).verdict) == ("tls12", "healthy")
 
 
+def shares_of(hello: Any) -> list[int]:
+    return [share.group for share in hello.key_shares or ()]
+
+
 def has_unknown_group(hello: Any) -> bool:
     return bool(set(hello.supported_groups) - KNOWN)
 
@@ -116,8 +121,36 @@ FAULTY: list[tuple[str, set[str], Callable[[socket.socket], bytes | None], bool]
         real.refuse(lambda hello: len(hello.key_shares or ()) > 1, real.ALERT_40),
         False,
     ),
-    ("closes after its retry", {"F27"}, real.retry_then_close, True),
+    ("closes after its retry", {"F27"}, real.broken_retry(), True),
+    ("asks again without the session id", {"F27"}, real.broken_retry(is_echoed=False), False),
+    ("asks for a share that it has", {"F27"}, real.broken_retry(is_needless=True), False),
+    (
+        "aborts on unknown groups, and knows GREASE",
+        {"F22"},
+        real.refuse(lambda hello: any(not is_grease(g) for g in set(hello.supported_groups) - KNOWN), b""),
+        False,
+    ),
+    (
+        "fails where it should ask for a share that it knows",
+        {"F22"},
+        real.refuse(lambda hello: shares_of(hello) != [] and not set(shares_of(hello)) & KNOWN, real.ALERT_40),
+        False,
+    ),
+    (
+        "blocks every hybrid's number",
+        {"F23"},
+        real.refuse(lambda hello: {0x11EB, 0x11EC, 0x11ED} & set(hello.supported_groups) != set(), b""),
+        False,
+    ),
+    (
+        "takes one share, GREASE aside",
+        {"F26"},
+        real.refuse(lambda hello: sum(not is_grease(group) for group in shares_of(hello)) > 1, real.ALERT_40),
+        False,
+    ),
 ]
+# What these show, they show before a classical server: who asks for x25519, or should.
+BEFORE_CLASSICAL = {name for name, *_ in FAULTY if "ask" in name or "retry" in name}
 
 
 @pytest.mark.parametrize(("what", "expected", "judge", "is_full"), FAULTY, ids=[each[0] for each in FAULTY])
@@ -129,8 +162,7 @@ def test_faulty_servers(
     hybrid_port: int,
     classical_port: int,
 ) -> None:
-    # Who asks for x25519 in a retry is a classical server.
-    with real.Proxy(classical_port if judge is real.retry_then_close else hybrid_port, judge) as proxy:
+    with real.Proxy(classical_port if what in BEFORE_CLASSICAL else hybrid_port, judge) as proxy:
         found = look(proxy.port, is_full=is_full)
     assert found.fault_ids == expected, found.answer
     assert found.verdict == "fault"

@@ -121,6 +121,11 @@ BREACHES: dict[str, tuple[str, Callable[..., list[ClientHello | ServerHello]], s
         "did not offer",
     ),
     "retry for a share it had": ("hybrid-after-retry", change(1, cp.KEY_SHARE, number(X25519)), "already had"),
+    "retry without the session id": (
+        "hybrid-after-retry",
+        lambda messages: [messages[0], replace(messages[1], session_id_echo=b""), *messages[2:]],
+        "does not echo",
+    ),
     "retry without TLS 1.3": ("hybrid-after-retry", change(1, cp.SUPPORTED_VERSIONS, None), "does not select"),
     "two retries": (
         "hybrid-after-retry",

@@ -11,9 +11,12 @@ NEGOTIATION = (
         name="unknown-group-intolerant",
         kind="fault",
         sentence="any key exchange group that the receiver does not know makes the handshake fail",
-        what="The receiver aborts on a group it has not heard of, in the list of groups or among the key shares. TLS "
+        what="The receiver aborts on a group it has not heard of, in the list of groups or among the key shares; it "
+        "may know GREASE. Or it aborts only where no share that it knows is beside, in place of asking for one. TLS "
         "demands that unknown groups are ignored.",
-        signs="A made-up private group fails as the hybrid does (E14), in one segment. Big classical hellos pass (E2).",
+        signs="A made-up private group fails as the hybrid does (E14), in one segment. Big classical hellos pass (E2). "
+        "Where only a lone share is the trouble, every hybrid's fails alone (E10, E10p), passes beside x25519's (E5), "
+        "and a hello without shares is answered by a retry (E12).",
         where="server-or-box-before-it",
         victims=(
             Victim("origins that fail on an unknown share instead of asking for a retry", "Cloudflare Radar"),
@@ -28,8 +31,8 @@ NEGOTIATION = (
         name="pq-codepoint-block",
         kind="fault",
         sentence="the post-quantum group X25519MLKEM768 is blocked by its number",
-        what="A policy, or a parser that knows the old draft only, acts on code point 0x11EC. Unknown groups of the "
-        "same size pass.",
+        what="A policy, or a parser that knows the old draft only, acts on code point 0x11EC, or on those of all "
+        "hybrids. Unknown groups of the same size pass.",
         signs="Where supported_groups is looked at, every hello that names X25519MLKEM768 fails, small or big. Where "
         "only key shares are, one that names it without a share passes (E9, E12), and the server may then choose it by "
         "a retry. A made-up group of the same size passes (E14), and so does a big classical hello (E2).",
@@ -100,9 +103,9 @@ NEGOTIATION = (
         kind="fault",
         sentence="a ClientHello with two key shares is refused",
         what="Clients send a hybrid and a classical share together, to save a round trip with either kind of server. "
-        "Some servers take one share only, or one post-quantum share only.",
+        "Some servers take one share only, or one post-quantum share only, or no post-quantum beside a classical one.",
         signs="Two shares fail, also two classical ones (E16c) or two hybrids (E16h); a hybrid share alone passes "
-        "(E10).",
+        "(E10). GREASE may be counted as a share or not (E13).",
         where="server",
         victims=(Victim("wolfSSL: two hybrid shares", "wolfSSL/wolfssl#10287"),),
         remedies=(
@@ -117,11 +120,11 @@ NEGOTIATION = (
         name="hrr-broken",
         kind="fault",
         sentence="the server asks for another key share and then fails (HelloRetryRequest)",
-        what="A HelloRetryRequest is how a server without the client's first choice asks for another. Here it never "
-        "works: the server closes after the second hello, or its request breaks the rules, or it aborts "
-        "in place of it.",
-        signs="Every hello that has to be answered by a retry fails, classical ones too (E12c, E12). Those whose share "
-        "fits pass (E1, E5).",
+        what="A HelloRetryRequest is how a server without the client's first choice asks for another. Here it does not "
+        "work: the server closes after the second hello, or after one with a hybrid's share, or its request breaks the "
+        "rules (no session id, a share that it has, a group that was not offered), or it aborts in place of it.",
+        signs="Every hello that has to be answered by a retry fails, classical ones too (E12c, E12); only E12 where "
+        "the second hello's size decides. Those whose share fits pass (E1, E5).",
         where="server",
         victims=(
             Victim("origins that send a retry and fail after the second hello", "Cloudflare Radar"),

@@ -10,6 +10,7 @@ from pqtls.path.costs import find_costs
 from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
 from pqtls.path.findings import PAUSED, Rate, find_block, find_findings, find_hops
 from pqtls.path.forecasts import explain
+from pqtls.path.negotiation import takes_swapped
 from pqtls.path.plan import BIGGEST, TAKEN_TIMES
 from pqtls.path.pools import find_mixed, find_pool
 from pqtls.path.reading import CONTROL, SILENT, read_attempts
@@ -110,7 +111,7 @@ def _name(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
         return penalty
     if not reading.failures:
         return _healthy(reading, attempts)
-    hypotheses = _refine(explain(reading), attempts)
+    hypotheses = _refine(explain(reading), reading)
     if not hypotheses:
         return _beside_the_biggest(reading) or _pool(reading) or _unexplained(reading)
     if len(reading.failures) < _MIN_FAILURES and not reading.is_cured_by_itself:
@@ -233,12 +234,10 @@ def _is_always_by_pause(reading: Reading) -> bool:
     return len(outcomes) >= _ENOUGH_PAUSED and not any(outcomes)
 
 
-def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> tuple[Hypothesis, ...]:
+def _refine(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> tuple[Hypothesis, ...]:
     """Drop a block by number where a share in the wrong order got through under the same number."""
-    took_swapped = any(
-        attempt.experiment == "E31" and attempt.ending == "answered" and attempt.group == HYBRID for attempt in attempts
-    )
-    is_proved = took_swapped or any(attempt.is_secret_swapped for attempt in attempts)
+    took_swapped = takes_swapped(reading)
+    is_proved = took_swapped or any(each.attempt.is_secret_swapped for each in reading.symptoms)
     if not is_proved or all(each.fault != "F31" for each in hypotheses):
         return hypotheses
     detail = "a share in the wrong order was taken" if took_swapped else "the secrets were joined in the wrong order"
@@ -246,8 +245,10 @@ def _refine(hypotheses: tuple[Hypothesis, ...], attempts: Sequence[Attempt]) -> 
 
 
 def _without_control(reading: Reading) -> Diagnosis:
-    hypotheses = tuple(each for each in explain(reading) if each.fault in ("F13", "F14"))
-    if hypotheses and (reading.passed("E8c") or reading.passed("E8c(536)")) and len(reading.failures) >= _MIN_FAILURES:
+    is_by_segment = reading.passed("E8c") or reading.passed("E8c(536)")
+    named = ("F13", "F14") if is_by_segment else ("F27",) if _fails_by_retry(reading) else ()
+    hypotheses = tuple(each for each in explain(reading) if each.fault in named)
+    if hypotheses and len(reading.failures) >= _MIN_FAILURES:
         return _fault(hypotheses, reading)
     if all(each.kind == "no-connection" for each in reading.symptoms):
         last = reading.symptoms[-1].attempt if reading.symptoms else None
@@ -272,6 +273,14 @@ def _without_control(reading: Reading) -> Diagnosis:
         notes.append("The server asks for another hello each time, and fails on that.")
         fits = ("F27",)
     return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=tuple(notes))
+
+
+def _fails_by_retry(reading: Reading) -> bool:
+    """Tell whether the control fails by the server's retry: its request is unlawful, or without one TLS works."""
+    controls = reading.of(CONTROL)
+    return all(each.kind == "bad-retry" for each in controls) or (
+        reading.passed("E16c") and all(each.is_after_retry for each in controls)
+    )
 
 
 def _taken_alone(reading: Reading) -> Diagnosis | None:

@@ -11,15 +11,12 @@ experiment with other features needs no new row.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pqtls.path.hypotheses import (
-    BROKEN_RULES,
-    KILLS,
     LOST,
     PASS,
-    REFUSALS,
     UNANSWERED,
     Forecast,
     Hypothesis,
@@ -27,10 +24,9 @@ from pqtls.path.hypotheses import (
     fails,
     sent_of,
 )
+from pqtls.path.negotiation import negotiation_hypotheses
 from pqtls.path.receivers import closed_window, receiver_hypotheses
-from pqtls.probe.model import ALL_GREASE, FFDHE4096, HYBRID, UNKNOWN_GROUP, X448, X25519
-from pqtls.wire.groups import group_kind, is_grease
-from pqtls.wire.hello_builder import ML_DSA_SCHEMES
+from pqtls.probe.model import HYBRID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,16 +84,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield from receiver_hypotheses(reading)
     yield from _mtu_hypotheses(reading)
     yield from _hidden_by_a_proxy(reading)
-    yield from _group_hypotheses()
-    yield Hypothesis("F24", _by_schemes(in_certificates=False), "in signature_algorithms")
-    yield Hypothesis("F24", _by_schemes(in_certificates=True), "in signature_algorithms_cert")
-    for count in range(1, len(ALL_GREASE) + 1):
-        for fields in combinations(sorted(ALL_GREASE), count):
-            yield Hypothesis("F25", _by_grease(frozenset(fields)), f"in {', '.join(fields)}")
-    yield Hypothesis("F26", _two_shares(only_hybrid=False), "any two shares")
-    yield Hypothesis("F26", _two_shares(only_hybrid=True), "two hybrid shares")
-    yield Hypothesis("F27", _broken_retry)
-    yield Hypothesis("F31", _wrong_encoding)
+    yield from negotiation_hypotheses(reading)
 
 
 def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
@@ -206,89 +193,3 @@ def _reverse_hole(limit_bytes: int, *, only_hybrid: bool) -> Callable[[Symptom],
         return fails(kinds)
 
     return forecast
-
-
-def _group_hypotheses() -> Iterator[Hypothesis]:
-    for knows_hybrid in (False, True):
-        for in_shares in (False, True):
-            where = "among the key shares" if in_shares else "in supported_groups"
-            yield Hypothesis("F22", _unknown_group(in_shares=in_shares, knows_hybrid=knows_hybrid), where)
-    yield Hypothesis("F23", _blocked_group(in_shares=False), "in supported_groups")
-    yield Hypothesis("F23", _blocked_group(in_shares=True), "among the key shares")
-
-
-def _unknown_group(*, in_shares: bool, knows_hybrid: bool) -> Callable[[Symptom], Forecast]:
-    def forecast(symptom: Symptom) -> Forecast:
-        sent = sent_of(symptom)
-        groups = sent.shares if in_shares else sent.groups
-        unknown = {group for group in groups if is_grease(group) or group == UNKNOWN_GROUP}
-        hybrid = {group for group in groups if group_kind(group) == "hybrid"}
-        if unknown or (hybrid and not knows_hybrid):
-            return fails(KILLS)
-        # Old but rare groups, and the rarer hybrids, it may know or not.
-        is_rare = {X448, FFDHE4096} & set(groups) or hybrid - {HYBRID}
-        return either(KILLS) if is_rare else PASS
-
-    return forecast
-
-
-def _blocked_group(*, in_shares: bool) -> Callable[[Symptom], Forecast]:
-    def forecast(symptom: Symptom) -> Forecast:
-        sent = sent_of(symptom)
-        if HYBRID in (sent.shares if in_shares else sent.groups):
-            return fails(KILLS)
-        # After a retry, the second hello may bring what the first did not.
-        again = symptom.attempt.sent_again
-        return either(KILLS) if again is not None and HYBRID in again.shares else PASS
-
-    return forecast
-
-
-def _by_schemes(*, in_certificates: bool) -> Callable[[Symptom], Forecast]:
-    def forecast(symptom: Symptom) -> Forecast:
-        sent = sent_of(symptom)
-        schemes = (sent.certificate_schemes or ()) if in_certificates else sent.schemes
-        return fails(KILLS) if set(schemes) & set(ML_DSA_SCHEMES) else PASS
-
-    return forecast
-
-
-def _by_grease(fields: frozenset[str]) -> Callable[[Symptom], Forecast]:
-    return lambda symptom: fails(KILLS) if sent_of(symptom).grease & fields else PASS
-
-
-def _two_shares(*, only_hybrid: bool) -> Callable[[Symptom], Forecast]:
-    def forecast(symptom: Symptom) -> Forecast:
-        shares = sent_of(symptom).shares
-        if only_hybrid:
-            shares = tuple(group for group in shares if group_kind(group) == "hybrid")
-        return fails(KILLS) if len(shares) > 1 else PASS
-
-    return forecast
-
-
-def _broken_retry(symptom: Symptom) -> Forecast:
-    kinds: frozenset[SymptomKind] = REFUSALS | BROKEN_RULES
-    sent = sent_of(symptom)
-    if symptom.is_ok and symptom.attempt.was_retried:
-        return fails(kinds)
-    if not sent.shares:
-        return fails(kinds)
-    # A server that prefers the hybrid asks for it where it is named without a share.
-    needs_none = HYBRID in sent.shares or (X25519 in sent.shares and HYBRID not in sent.groups)
-    if HYBRID in sent.shares and X25519 not in sent.shares:
-        return either(kinds)
-    return PASS if needs_none else either(kinds)
-
-
-def _wrong_encoding(symptom: Symptom) -> Forecast:
-    sent = sent_of(symptom)
-    kinds: frozenset[SymptomKind] = frozenset(("bad-finish",))
-    if symptom.kind == "alert" and symptom.attempt.alert in (20, 47, 50, 51):
-        kinds |= {"alert"}
-    if HYBRID in sent.shares:
-        return fails(kinds)
-    if any(group_kind(group) == "hybrid" for group in sent.shares):
-        return either(kinds)  # it may have them all wrong
-    # Named without a share: a server that prefers the hybrid asks for one, and then gets that wrong.
-    return either(kinds) if HYBRID in sent.groups and symptom.is_after_retry else PASS

@@ -180,7 +180,10 @@ def _without_control(reading: Reading) -> Step | None:
     is_refused = all(each.kind in ("reset", "closed") for each in controls)
     if len(controls) < (_REFUSED_CONTROLS if is_refused else 2):
         return Step(CONTROL, 0.3 if is_refused else 1.0)
-    missing = next((each for each in _WITHOUT_CONTROL if not reading.of(each)), None)
+    # Asked for another share each time: one more hello has both that servers ask for.
+    needs_retry = all(each.is_after_retry for each in controls)
+    experiments = ("E16c", *_WITHOUT_CONTROL) if needs_retry else _WITHOUT_CONTROL
+    missing = next((each for each in experiments if not reading.of(each)), None)
     taken = (each for each in ("E23", "E15c") if reading.passed(each) and len(reading.of(each)) < TAKEN_TIMES)
     experiment = missing or next(taken, None)
     return None if experiment is None else Step(experiment, _AFTER_FAILURE_S)
@@ -255,6 +258,8 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
         found += _GREASE_FIELDS
     if any(each.is_ok and not each.attempt.was_retried for each in reading.of("E12c")):
         found.append("E12d")
+    if find_server_state(attempts) == "tls12" and (reading.failed("E5") or reading.failed("E9")):
+        found += ["E14(1700)", "E10(1700)"]  # E14 and E10 offer TLS 1.3 alone, which says nothing there
     if reading.failed("E16h") and reading.passed("E5"):
         found.append("E2(2700)")
     if reading.failed("E10") and reading.passed("E14"):

@@ -64,7 +64,12 @@ def is_mixed(attempts: Sequence[Attempt]) -> bool:
 
 
 def _answered(attempts: Sequence[Attempt]) -> list[Attempt]:
-    return [attempt for attempt in attempts if attempt.ending == "answered" and not attempt.is_secret_swapped]
+    return [a for a in attempts if a.ending == "answered" and not a.is_secret_swapped and not _is_swapped(a)]
+
+
+def _is_swapped(attempt: Attempt) -> bool:
+    """Tell whether the hybrid's share was in an order that no client sends."""
+    return attempt.sent is not None and attempt.sent.is_swapped
 
 
 def _is_hybrid(group: int | None) -> bool:
@@ -86,14 +91,13 @@ def _versions(attempt: Attempt) -> tuple[int, ...]:
 
 
 def _offers_both(attempt: Attempt) -> bool:
-    is_swapped = attempt.sent is not None and attempt.sent.is_swapped
-    return X25519 in _shares(attempt) and HYBRID in _shares(attempt) and not is_swapped
+    return X25519 in _shares(attempt) and HYBRID in _shares(attempt)
 
 
 def _declined_hybrid(attempt: Attempt) -> bool:
     """Tell whether the server was left the choice of the hybrid alone or a retry, and retried for a classical one."""
     hello = find_experiment(attempt.experiment).hello
-    if hello is None or X25519 in hello.shares or not any(_is_hybrid(group) for group in hello.groups):
+    if hello is None or X25519 in hello.shares or HYBRID not in hello.groups:
         return False
     retried = attempt.was_retried and attempt.retry_group is not None and not _is_hybrid(attempt.retry_group)
     return retried or (attempt.ending == "answered" and attempt.version == TLS13 and not _is_hybrid(attempt.group))

@@ -139,6 +139,12 @@ _LIST = (
         HelloPlan(HYBRID_GROUPS, (HYBRID,), ONLY_TLS13, is_compact=True),
     ),
     Experiment(
+        "E10(1700)",
+        "hybrid share alone, 1700 B, TLS 1.2 too",
+        "one share, before a server of TLS 1.2",
+        HelloPlan(HYBRID_GROUPS, (HYBRID,), padded_to=1700),
+    ),
+    Experiment(
         "E10p",
         "another hybrid's share alone, x25519 named, one segment",
         "does a hybrid of another number get through",
@@ -187,6 +193,12 @@ _LIST = (
         "an unknown big share without a known number",
         HelloPlan((UNKNOWN_GROUP, *CLASSICAL_GROUPS), (UNKNOWN_GROUP, X25519), ONLY_TLS13, is_compact=True),
     ),
+    Experiment(
+        "E14(1700)",
+        "an unknown group's share of 1216 B, 1700 B, TLS 1.2 too",
+        "an unknown big share, before a server of TLS 1.2",
+        HelloPlan((UNKNOWN_GROUP, *CLASSICAL_GROUPS), (UNKNOWN_GROUP, X25519), padded_to=1700),
+    ),
     Experiment("E15", "classical with ML-DSA signatures", "ML-DSA", _classical(ml_dsa="signatures")),
     Experiment(
         "E15c",
@@ -225,9 +237,9 @@ _LIST = (
     ),
     Experiment(
         "E31",
-        "hybrid with its halves swapped, one segment",
+        "hybrid share alone, its halves swapped, one segment",
         "a server that has the order wrong",
-        HelloPlan(HYBRID_GROUPS, (HYBRID, X25519), ONLY_TLS13, is_compact=True, is_swapped=True),
+        HelloPlan(HYBRID_GROUPS, (HYBRID,), ONLY_TLS13, is_compact=True, is_swapped=True),
         is_declinable=True,
     ),
 )

@@ -71,6 +71,8 @@ def find_retry_violation(retry: ServerHello, hello: ClientHello, *, is_second: b
         return f"The HelloRetryRequest asks for {group_name(group)}, which the client did not offer."
     if group is not None and any(share.group == group for share in hello.key_shares or ()):
         return f"The HelloRetryRequest asks for {group_name(group)}, whose share it already had."
+    if retry.session_id_echo != hello.session_id:
+        return "The HelloRetryRequest does not echo the client's session id."
     return _find_choice_violation(retry, hello)
 
 
