@@ -125,7 +125,8 @@ def choose_way(
         return _native(interpreter, given)
     obstacle = find_policy_obstacle()
     if obstacle is not None:
-        raise CannotProveError(f"{_why_not_native(interpreter, native)} {obstacle.reason}", obstacle.next_step)
+        reason = f"{_why_not_native(interpreter, native)} {_sentence('', '', obstacle.reason)}"
+        raise CannotProveError(reason, obstacle.next_step)
     return _graft(interpreter, given, extra_sources, cache_folder, _why_not_native(interpreter, native).rstrip("."))
 
 
