@@ -47,12 +47,18 @@ PRINTED = [
     ("timeout", "TimeoutError: timed out"),
     ("timeout", "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='x'): Read timed out. (read timeout=10)"),
     ("timeout", 'botocore.exceptions.ReadTimeoutError: Read timeout on endpoint URL: "https://x/"'),
+    ("timeout", 'Read timeout on endpoint URL: "https://x/"'),  # the AWS CLI names no exception
+    ("timeout", 'Connect timeout on endpoint URL: "https://x/"'),
     (
         "certificate-refused",
         "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed",
     ),
     ("not-http", "requests.exceptions.ConnectionError: ('Connection aborted.', BadStatusLine('* OK IMAP4rev1'))"),
     ("connection-lost", "ConnectionResetError: [Errno 104] Connection reset by peer"),
+    (
+        "connection-lost",
+        'Connection was closed before we received a valid response from endpoint URL: "https://x/".',
+    ),
 ]
 
 

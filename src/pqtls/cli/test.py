@@ -80,9 +80,10 @@ if TYPE_CHECKING:
 @click.option(
     "--pcap",
     "pcap_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the captured handshakes for Wireshark; needs --network namespaces.",
+    help="Write the captured handshakes for Wireshark; - for standard output. Needs a capture: namespaces in the lab, "
+    "root against real servers.",
 )
 @click.option(
     "--port",
@@ -112,12 +113,17 @@ def test(
     is_real = bool(options.regions or options.endpoints)
     if local and is_real:
         raise UsageError("--local and --region or --endpoint exclude each other.", "Make two runs.")
+    on_stdout = [json_path, junit_path, str(options.pcap_path)].count("-")
+    if on_stdout > 1:
+        raise UsageError(
+            "Only one of --json, --junit and --pcap can be standard output.", "Name a file for the others."
+        )
     run = _load_run(is_real=is_real)
     with contextlib.ExitStack() as stack:
         stack.enter_context(end_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
         junit_file = stack.enter_context(_open_whole(junit_path))
-        view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
+        view = stack.enter_context(_View(json_file, to_stderr=on_stdout > 0))
         report = run(options, view)
         view.finish(report)
         if junit_file is not None:
@@ -177,7 +183,7 @@ def _open_whole(path: str | None) -> Iterator[TextIO | None]:
         with _open_output(path) as file:
             yield file
         return
-    from pqtls.cli.whole_file import open_whole
+    from pqtls.suite.output_files import open_whole
 
     with open_whole(Path(path)) as text:
         yield text
