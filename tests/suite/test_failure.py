@@ -98,6 +98,7 @@ def test_user_info_is_hidden() -> None:
 def test_endpoints(text: str, name: str, host: str, port: int, path: str) -> None:
     target = parse_endpoint(text)
     assert (target.name, target.host, target.port, target.path) == (name, host, port, path)
+    assert target.address == name
 
 
 @pytest.mark.parametrize("text", ["a b", "https://", "x:y", "-", "x\n", "ftp://x", "https://[::1", "x" * 300, "a:0"])
