@@ -104,12 +104,44 @@ def test_the_screen_is_the_same_too(alone: Path) -> None:
     assert done.returncode == installed.returncode
 
 
-def test_where_pqtls_is_not_installed_it_says_how(alone: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
-    python = tmp_path / "bare" / "bin" / "python"
-    done = run([str(python), "-I", alone.name], alone.parent)
-    assert done.stdout.splitlines()[-1] == f"next     {python} -m pip install 'pqtls[all]'"
+def next_command_of(python: Path | str, alone: Path, *arguments: str) -> str:
+    done = run([str(python), "-I", alone.name, *arguments], alone.parent)
     assert "\x1b" not in done.stdout
+    return done.stdout.splitlines()[-1].removeprefix("next     ")
+
+
+def make_bare_venv(folder: Path) -> Path:
+    """Make a venv with nothing in it, not even pip, and return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder / "bin" / "python"
+
+
+def test_where_pqtls_is_not_installed_it_says_how(alone: Path, tmp_path: Path) -> None:
+    """By its own pip where there is one; else by that of a new venv."""
+    python = make_bare_venv(tmp_path / "bare")
+    assert next_command_of(python, alone) == f"{python} -m venv ~/pqtls && ~/pqtls/bin/pip install 'pqtls[all]'"
+    (site,) = (tmp_path / "bare" / "lib").glob("python*/site-packages")
+    (site / "pip-24.0.dist-info").mkdir()
+    assert next_command_of(python, alone) == f"{python} -m pip install 'pqtls[all]'"
+
+
+def test_no_pip_is_named_that_would_refuse(alone: Path) -> None:
+    """Debian's own Python has a pip, which installs nothing outside of a venv (PEP 668)."""
+    system = "/usr/bin/python3"
+    script = "import os, pip, sysconfig; print(os.listdir(sysconfig.get_path('stdlib')))"
+    done = subprocess.run([system, "-I", "-c", script], capture_output=True, text=True, check=False)
+    if "EXTERNALLY-MANAGED" not in done.stdout:
+        pytest.skip(f"{system} has no pip, or one that is not externally managed")
+    assert next_command_of(system, alone).startswith(f"{system} -m venv ~/pqtls && ")
+
+
+def test_pqtls_is_not_to_be_installed_where_it_cannot_run(alone: Path, tmp_path: Path) -> None:
+    """A Python older than 3.10 can be grafted; pqtls itself belongs to a newer one."""
+    old = next(iter(sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin/python3"))), None)
+    if old is None:
+        pytest.skip("no Python 3.8 or 3.9 here")
+    python = make_bare_venv(tmp_path / "bare")
+    assert next_command_of(python, alone, "--python", str(old)).startswith(f"{python} -m venv ~/pqtls && ")
 
 
 def test_no_interpreter(alone: Path) -> None:

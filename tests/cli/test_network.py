@@ -18,6 +18,7 @@ import pytest
 
 import pqtls
 from pqtls.lab.namespace import find_namespace_obstacle
+from pqtls.observe.capture import read_capture
 from tests.cli.test_test import TITLES, bare_environment, command
 from tests.schemas import validate
 
@@ -246,6 +247,21 @@ def test_ones_own_script(tmp_path: Path, name: str, script: str, code: int, sour
     connections = connections_of_cases(lines)
     assert [each["sources"] for each in connections] == ([] if sources is None else [sources])
     assert all(each["handshake"]["server_hello"]["group"] == "X25519MLKEM768" for each in connections)
+
+
+def test_packets_on_standard_output(tmp_path: Path) -> None:
+    """As `tcpdump -w -` gives them, for `tshark -r -`; what people read goes to standard error."""
+    arguments = command("--network", "namespaces", "--case", "socket-ssl", "--case", "requests", "--pcap", "-")
+    environment = bare_environment(tmp_path)
+    done = subprocess.run(arguments, env=environment, capture_output=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"PASS: 2 of 2 clients" in done.stderr
+    (tmp_path / "packets").write_bytes(done.stdout)
+    assert [each.handshake.complete for each in read_capture(tmp_path / "packets")] == [True, True]
+    assert not (tmp_path / "-").exists()
+    two = subprocess.run([*arguments, "--json", "-"], env=environment, capture_output=True, text=True, check=False)
+    assert (two.returncode, two.stdout) == (2, "")
+    assert "--json, --junit and --pcap cannot share one file" in two.stderr
 
 
 def test_the_router_says_why_it_is_the_router(tmp_path: Path) -> None:

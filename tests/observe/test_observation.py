@@ -9,7 +9,7 @@ import pytest
 
 from pqtls.observe.observation import Observation, Process, find_disagreements, merge, observe
 from pqtls.observe.relay import RelayWitness
-from pqtls.wire.facts import KeyShare, ServerHelloFacts, Side
+from pqtls.wire.facts import AlertFacts, Ending, KeyShare, ServerHelloFacts, Side
 from tests.schemas import validate, validator
 from tests.wire.vectors import EXPECTED, load
 
@@ -89,6 +89,21 @@ def test_the_weaker_finding_stands() -> None:
         assert merge(one, other).finding == other.finding
         assert merge(other, one).finding == other.finding
     assert merge(one, one).finding.verdict == "post-quantum"
+
+
+def test_what_only_the_wire_shows_decides_between_equally_weak_findings() -> None:
+    """A recorder never sees how a connection ended: that a hello was answered by a reset is the wire's to say."""
+    one = recorded("hybrid")
+    unanswered = replace(one.handshake, server_hello=None, version=None, cipher=None, complete=False)
+    inside = observe(unanswered, one.id, "recorder")
+    assert inside.finding.reason == "no-server-hello"
+    endings: list[tuple[Ending, str]] = [("reset", "reset"), ("closed", "no-server-hello")]
+    for how, reason in endings:
+        joined = merge(inside, observe(replace(unanswered, ended=how), one.id, "capture"))
+        assert (joined.finding.reason, joined.handshake.ended) == (reason, how)
+    alert = AlertFacts(Side.SERVER, 40)
+    joined = merge(inside, observe(replace(unanswered, alert=alert), one.id, "capture"))
+    assert (joined.finding.reason, joined.handshake.alert) == ("alert", alert)
 
 
 def test_no_host_is_told_where_ech_hides_it() -> None:

@@ -141,10 +141,11 @@ def test_a_policy_refuses_what_nobody_asked_for_by_name(
     old: Interpreter, graft: Graft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "find_policy_obstacle", lambda: Obstacle("policy says no.", "Use another Python."))
-    with pytest.raises(CannotProveError, match=r"offers no ML-KEM\. Policy says no"):
+    with pytest.raises(CannotProveError, match=r"offers no ML-KEM, but policy says no\."):
         choose_way("auto", old, cache_folder=graft.folder.parent, environment={})
     assert choose_way("graft", old, cache_folder=graft.folder.parent, environment={}).kind == "graft"
-    assert not explain_ways(old, cache_folder=graft.folder.parent, environment={})[1].is_possible
+    report = explain_ways(old, cache_folder=graft.folder.parent, environment={})[1]
+    assert (report.is_possible, report.reason) == (False, "Policy says no.")
 
 
 def test_a_conf_that_forbids_it_is_named(old: Interpreter, graft: Graft, tmp_path: Path) -> None:

@@ -121,3 +121,23 @@ def test_junit_survives_any_output() -> None:
     unrefused = case("hybrid", refusals=(replace(REFUSED, requests=1),))
     suite = ET.fromstring(render_junit(report(unrefused)).encode())[0]  # noqa: S314 - our own text
     assert suite.get("failures") == "1"
+    unmet = case("hybrid", refusals=(replace(REFUSED, contacted=False),))
+    suite = ET.fromstring(render_junit(report(unmet)).encode())[0]  # noqa: S314 - our own text
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "1"), "inconclusive, as its exit code says"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"requests": 1}, "its request got through, so verification is not on"),
+        ({"exit_code": 0}, "it sent no request, but ended with exit code 0, as if it had its answer"),
+        ({"exit_code": None}, "it sent no request, but did not end in time either"),
+        ({"contacted": False}, "it never reached it, so nothing is shown"),
+    ],
+)
+def test_why_a_certificate_control_did_not_hold(changes: dict[str, Any], words: str) -> None:
+    """Only a request that got through shows that verification is off."""
+    result = case("hybrid", refusals=(replace(REFUSED, **changes),))
+    text = "\n".join("".join(piece for piece, _ in line) for line in render_case(result, 1))
+    assert f"did not refuse the wrong-ca server: {words}\n" in f"{text}\n"
+    assert f"did not refuse the wrong-ca server: {words}" in render_junit(report(result))

@@ -28,8 +28,23 @@ def connect(context):
 
 def result_of(run: ClientRun) -> CaseResult:
     return CaseResult(
-        "x", "x", run.finished.exit_code, 1.0, "", run.connections, {}, run.blind_spots, run.disagreements, ()
+        "x",
+        "x",
+        run.finished.exit_code,
+        1.0,
+        "",
+        run.connections,
+        blind_spots=run.blind_spots,
+        notes=run.notes,
+        disagreements=run.disagreements,
     )
+
+
+# Finds the recorder in its process: what follows makes it a liar, or silent, as a fault of its own would.
+TAMPER = """
+import gc, ssl
+kind, = {type(each) for each in gc.get_objects() if type(each).__name__ == "Recorder"}
+"""
 
 
 def test_an_honest_one(lab: Lab) -> None:
@@ -182,6 +197,34 @@ def test_output_is_bounded(lab: Lab) -> None:
     run = lab.run("for _ in range(200): print('x' * 100_000)\nprint('last words')")
     assert run.finished.output.endswith("last words")
     assert len(run.finished.output) <= 16_384
+
+
+def test_a_recorder_that_lies_is_found_out(lab: Lab) -> None:
+    """It writes another group into the ServerHello than the wire carried: exit code 4, in the groups' names."""
+    script = TAMPER + (
+        "write = kind.write\n"
+        "def lie(self, line):\n"
+        "    write(self, {**line, 'b': line['b'].replace('11ec', '001d', 1)} if line.get('d') == 'r' and 'b' in line"
+        " else line)\n"
+        "kind.write = lie\n"
+    )
+    result = result_of(lab.run(script + CONNECT + "connect(ssl.create_default_context())"))
+    assert (result.verdict, result.exit_code_of_case) == ("disagreement", 4), result
+    (sentence,) = [text for text in result.disagreements if "ServerHello" in text]
+    assert "recorder saw (bytes 1210, group x25519, key_share_bytes 1120)" in sentence
+    assert "relay saw (bytes 1210, group X25519MLKEM768, key_share_bytes 1120)" in sentence
+
+
+def test_a_connection_that_only_the_relay_saw_leaves_others_in_doubt(lab: Lab) -> None:
+    """The recorder watched every process, and missed one: whatever made it may have made more, past the router."""
+    script = CONNECT + TAMPER + "connect(ssl.create_default_context())\n"
+    honest = result_of(lab.run(script))
+    assert (honest.verdict, honest.blind_spots) == ("post-quantum", ())
+    silenced = result_of(lab.run(script + "kind.see = lambda *_: None\nconnect(ssl.create_default_context())\n"))
+    assert [each.sources for each in silenced.connections] == [("recorder", "relay"), ("relay",)]
+    assert {each.finding.verdict for each in silenced.connections} == {"post-quantum"}
+    assert (silenced.verdict, silenced.reason) == ("inconclusive", "not-visible-here")
+    assert "of which the recorder saw nothing" in silenced.blind_spots[0]
 
 
 def test_witnesses_that_disagree_are_told(lab: Lab) -> None:

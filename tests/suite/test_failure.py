@@ -47,12 +47,18 @@ PRINTED = [
     ("timeout", "TimeoutError: timed out"),
     ("timeout", "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='x'): Read timed out. (read timeout=10)"),
     ("timeout", 'botocore.exceptions.ReadTimeoutError: Read timeout on endpoint URL: "https://x/"'),
+    ("timeout", 'Read timeout on endpoint URL: "https://x/"'),  # the AWS CLI names no exception
+    ("timeout", 'Connect timeout on endpoint URL: "https://x/"'),
     (
         "certificate-refused",
         "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed",
     ),
     ("not-http", "requests.exceptions.ConnectionError: ('Connection aborted.', BadStatusLine('* OK IMAP4rev1'))"),
     ("connection-lost", "ConnectionResetError: [Errno 104] Connection reset by peer"),
+    (
+        "connection-lost",
+        'Connection was closed before we received a valid response from endpoint URL: "https://x/".',
+    ),
 ]
 
 
@@ -92,6 +98,7 @@ def test_user_info_is_hidden() -> None:
 def test_endpoints(text: str, name: str, host: str, port: int, path: str) -> None:
     target = parse_endpoint(text)
     assert (target.name, target.host, target.port, target.path) == (name, host, port, path)
+    assert target.address == name
 
 
 @pytest.mark.parametrize("text", ["a b", "https://", "x:y", "-", "x\n", "ftp://x", "https://[::1", "x" * 300, "a:0"])

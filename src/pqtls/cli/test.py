@@ -80,9 +80,10 @@ if TYPE_CHECKING:
 @click.option(
     "--pcap",
     "pcap_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the captured handshakes for Wireshark; needs --network namespaces.",
+    help="Write the captured handshakes for Wireshark; - for standard output. Needs a capture: namespaces in the lab, "
+    "root against real servers.",
 )
 @click.option(
     "--port",
@@ -118,7 +119,8 @@ def test(
         stack.enter_context(end_like_interrupted())
         json_file = stack.enter_context(_open_output(json_path))
         junit_file = stack.enter_context(_open_whole(junit_path))
-        view = stack.enter_context(_View(json_file, to_stderr="-" in (json_path, junit_path)))
+        is_taken = "-" in (json_path, junit_path, str(options.pcap_path))
+        view = stack.enter_context(_View(json_file, to_stderr=is_taken))
         report = run(options, view)
         view.finish(report)
         if junit_file is not None:
@@ -186,7 +188,7 @@ def _open_whole(path: str | None) -> Iterator[TextIO | None]:
         with _open_output(path) as file:
             yield file
         return
-    from pqtls.cli.whole_file import open_whole
+    from pqtls.suite.output_files import open_whole
 
     with open_whole(Path(path)) as text:
         yield text

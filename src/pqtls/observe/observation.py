@@ -155,26 +155,42 @@ def find_disagreements(one: Observation, other: Observation) -> list[str]:
     differences = []
     for name, first, second in _comparable_facts(one.handshake, other.handshake):
         if first is not None and second is not None and first != second:
-            differences.append(f"{name}: {one.sources[0]} saw {first}, {other.sources[0]} saw {second}")
+            differences.append(
+                f"{name}: {one.sources[0]} saw {_in_words(first)}, {other.sources[0]} saw {_in_words(second)}"
+            )
     verdicts = {one.finding.verdict, other.finding.verdict}
     if verdicts == {"post-quantum", "not-post-quantum"}:
         differences.append(f"verdict: {one.finding.verdict} against {other.finding.verdict}")
     return differences
 
 
+# What is compared, as it stands in the record, with its name for people.
+_COMPARED = (
+    ("version", "version"),
+    ("cipher suite", "cipher"),
+    ("host name", "sni"),
+    ("HelloRetryRequest", "hello_retry"),
+    ("ServerHello", "server_hello"),
+)
+_COMPARED_IN_HELLOS = (("size", "bytes"), ("groups", "groups"), ("key shares", "key_shares"))
+
+
 def _comparable_facts(one: Handshake, other: Handshake) -> list[tuple[str, Any, Any]]:
-    facts: list[tuple[str, Any, Any]] = [
-        ("version", one.version, other.version),
-        ("cipher suite", one.cipher, other.cipher),
-        ("host name", one.sni, other.sni),
-        ("HelloRetryRequest", one.hello_retry, other.hello_retry),
-        ("ServerHello", one.server_hello, other.server_hello),
-    ]
-    for number, (first, second) in enumerate(zip(one.client_hellos, other.client_hellos, strict=False), 1):
-        facts.append((f"ClientHello {number} size", first.size_bytes, second.size_bytes))
-        facts.append((f"ClientHello {number} groups", first.groups, second.groups))
-        facts.append((f"ClientHello {number} key shares", first.key_shares, second.key_shares))
+    first, second = handshake_to_json(one), handshake_to_json(other)
+    facts = [(name, first[key], second[key]) for name, key in _COMPARED]
+    hellos = zip(first["client_hellos"], second["client_hellos"], strict=False)
+    for number, (mine, theirs) in enumerate(hellos, 1):
+        facts += [(f"ClientHello {number} {name}", mine[key], theirs[key]) for name, key in _COMPARED_IN_HELLOS]
     return facts
+
+
+def _in_words(fact: Any) -> str:
+    """Write a fact of the record for people."""
+    if isinstance(fact, dict):
+        return "(" + ", ".join(f"{name} {_in_words(value)}" for name, value in fact.items()) + ")"
+    if isinstance(fact, list):
+        return " ".join(map(_in_words, fact)) or "none"
+    return str(fact)
 
 
 def merge(one: Observation, other: Observation) -> Observation:
@@ -185,7 +201,8 @@ def merge(one: Observation, other: Observation) -> Observation:
         other: The other witness.
 
     Returns:
-        The joined observation. It is post-quantum only if both say so: the weaker of the two findings stands.
+        The joined observation. It is post-quantum only if both say so: the weaker of the findings stands, and of
+        equally weak ones that of all facts together. A reset, which only the wire shows, is told as one.
     """
     hellos = tuple(
         replace(
@@ -196,14 +213,20 @@ def merge(one: Observation, other: Observation) -> Observation:
         for hello, seen in zip(one.handshake.client_hellos, other.handshake.client_hellos, strict=False)
     )
     hellos += one.handshake.client_hellos[len(hellos) :]
-    weaker = min((one, other), key=lambda each: _VERDICTS_WEAKEST_FIRST.index(each.finding.verdict))
+    handshake = replace(
+        one.handshake,
+        client_hellos=hellos,
+        alert=one.handshake.alert or other.handshake.alert,
+        ended=one.handshake.ended or other.handshake.ended,
+    )
+    findings = (judge(handshake), one.finding, other.finding)
     return replace(
         one,
         sources=one.sources + other.sources,
         client=one.client or other.client,
         server=one.server or other.server,
-        handshake=replace(one.handshake, client_hellos=hellos),
-        finding=weaker.finding,
+        handshake=handshake,
+        finding=min(findings, key=lambda each: _VERDICTS_WEAKEST_FIRST.index(each.verdict)),
     )
 
 

@@ -16,6 +16,7 @@ from pqtls.ending.keeper import Keeper
 from pqtls.openssl.aws_program import AwsProgram, find_aws_program
 from pqtls.openssl.installed import Installed, list_installed
 from pqtls.openssl.interpreter import Interpreter, inspect_interpreter
+from pqtls.openssl.next_command import choose_next_command
 from pqtls.openssl.paths import map_texts, to_json_text
 from pqtls.openssl.probe import Probe, probe_mlkem
 from pqtls.openssl.probe_child import PUBLIC_TEST_PEM
@@ -177,20 +178,18 @@ def _examine(
     interpreter = inspect_interpreter(executable)
     installed = list_installed(interpreter)
     ways, stacks = _explain_and_examine(interpreter, installed, extra_sources, stack_timeout_s)
-    next_command = _next_command(ways, interpreter)
-    if is_standalone and "pqtls" not in installed.found and "pqtls" in next_command:
-        next_command = f"{interpreter.executable} -m pip install 'pqtls[all]'"
+    sources = tuple(find_sources(interpreter, extra_sources))
     return Examination(
         system=f"{platform.system()} {platform.machine()}",
         interpreter=interpreter,
         probe=probe_mlkem(interpreter.executable),
         ways=ways,
-        sources=tuple(find_sources(interpreter, extra_sources)),
+        sources=sources,
         stacks=stacks,
         through_ssl=tuple((name, installed.found[name][0]) for name in THROUGH_SSL if name in installed.found),
         surroundings=look_around(interpreter, installed),
         aws=find_aws_program(),
-        next_command=next_command,
+        next_command=choose_next_command(interpreter, installed, ways, sources, is_standalone=is_standalone),
     )
 
 
@@ -214,17 +213,6 @@ def _explain_and_examine(
         finally:
             if not port.done():
                 port.set_result(None)  # the listeners wait for it
-
-
-def _next_command(ways: tuple[WayReport, ...], interpreter: Interpreter) -> str:
-    possible = {way.kind for way in ways if way.is_possible}
-    if "native" in possible or "graft" in possible:
-        # One folder: python, python3 and python3.11 of one environment, and of no other with the same version.
-        is_beside = interpreter.executable.parent == Path(sys.executable).parent
-        is_own = is_beside and interpreter.version == platform.python_version()
-        return "pqtls test" if is_own else f"pqtls run -- {interpreter.executable} YOUR_PROGRAM.py"
-    graft = next(way for way in ways if way.kind == "graft")
-    return graft.next_step or "use a Python built with OpenSSL 3.5 or newer"
 
 
 def offered_names(probe: Probe) -> str:

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 # Runs in the examined interpreter: Python 3.6 syntax. `-I` leaves out PYTHONPATH and the user's own packages, which
 # the programs of this interpreter do see.
 _SCRIPT = r"""
-import json, os, re, sys
+import json, os, re, sys, sysconfig
 answer = {"path": [], "found": {}}
 user_site = sys.argv[1]
 is_venv = sys.prefix != getattr(sys, "base_prefix", sys.prefix)
+marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+answer["is_externally_managed"] = not is_venv and os.path.exists(marker)
 sees_system = True
 if is_venv:
     try:
@@ -51,10 +53,12 @@ class Installed:
     Attributes:
         path: Its sys.path, with PYTHONPATH and the user's own packages where programs see them.
         found: Normalised name to (version, metadata folder).
+        is_externally_managed: Its pip refuses to install anything (PEP 668), as Debian's does outside of a venv.
     """
 
     path: tuple[str, ...]
     found: dict[str, tuple[str, Path]]
+    is_externally_managed: bool = False
 
 
 def list_installed(interpreter: Interpreter) -> Installed:
@@ -67,4 +71,4 @@ def list_installed(interpreter: Interpreter) -> Installed:
     answer = ask(interpreter.executable, _SCRIPT, [user_site])
     value: dict[str, Any] = answer.value or {"path": [], "found": {}}
     found = {name: (str(version), Path(folder)) for name, (version, folder) in value["found"].items()}
-    return Installed(tuple(value["path"]), found)
+    return Installed(tuple(value["path"]), found, bool(value.get("is_externally_managed")))

@@ -123,11 +123,11 @@ def choose_way(
     native = probe_mlkem(interpreter.executable, given)
     if native.has_mlkem:
         return _native(interpreter, given)
+    because = _why_not_native(interpreter, native).rstrip(".")
     obstacle = find_policy_obstacle()
     if obstacle is not None:
-        reason = f"{_why_not_native(interpreter, native)} {_sentence('', '', obstacle.reason)}"
-        raise CannotProveError(reason, obstacle.next_step)
-    return _graft(interpreter, given, extra_sources, cache_folder, _why_not_native(interpreter, native).rstrip("."))
+        raise CannotProveError(_sentence(because, ", but ", obstacle.reason), obstacle.next_step)
+    return _graft(interpreter, given, extra_sources, cache_folder, because)
 
 
 def explain_ways(
@@ -153,7 +153,7 @@ def explain_ways(
             if kind == "graft":
                 policy = find_policy_obstacle()
                 if policy is not None:
-                    raise CannotProveError(policy.reason, policy.next_step)
+                    raise CannotProveError(_sentence("", "", policy.reason), policy.next_step)
             way = choose_way(kind, interpreter, extra_sources, cache_folder, environment)
         except PqtlsError as error:
             reports.append(WayReport(kind, False, error.message, error.next_step))

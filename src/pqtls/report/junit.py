@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from pqtls.report.terminal import describe_connection
+from pqtls.errors import EXIT_FINDING, EXIT_INCONCLUSIVE
+from pqtls.report.terminal import describe_connection, describe_refusal
 
 if TYPE_CHECKING:
     from pqtls.report.model import CaseResult, SuiteReport
@@ -49,14 +50,19 @@ def render_junit(report: SuiteReport) -> str:
 
 
 def _kind(case: CaseResult) -> str | None:
-    if any(not refusal.was_refused for refusal in case.refusals) or case.verdict == "not-post-quantum":
+    controls = {refusal.exit_code_of_control for refusal in case.refusals}
+    if EXIT_FINDING in controls or case.verdict == "not-post-quantum":
         return "failure"
-    return "error" if case.verdict in ("inconclusive", "disagreement") else None
+    return "error" if EXIT_INCONCLUSIVE in controls or case.verdict in ("inconclusive", "disagreement") else None
 
 
 def _message(case: CaseResult) -> str:
     parts = [f"{case.verdict} ({case.reason})", *filter(None, [case.failure]), *case.disagreements, *case.blind_spots]
-    parts += [f"did not refuse the {each.server} server" for each in case.refusals if not each.was_refused]
+    parts += [
+        f"did not refuse the {each.server} server: {describe_refusal(each)}"
+        for each in case.refusals
+        if not each.was_refused
+    ]
     return "; ".join(parts)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pqtls.observe.observation import Observation
-    from pqtls.report.model import CaseResult, Setting, SuiteReport
+    from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
     from pqtls.wire.facts import Handshake
 
 # One styled line: pieces of text, each with a rich style ("" for none).
@@ -164,7 +164,7 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     lines += [
         [
             ("   ! ", "red"),
-            (f"did not refuse the {each.server} server: {_describe_refusal(each.contacted)}", "red"),
+            (f"did not refuse the {each.server} server: {describe_refusal(each)}", "red"),
         ]
         for each in case.refusals
         if not each.was_refused
@@ -185,8 +185,19 @@ def _describe_helper(case: CaseResult, connection: Observation) -> list[Line]:
     return [[("     ", ""), (text, "dim")]]
 
 
-def _describe_refusal(contacted: bool) -> str:
-    return "verification is not on" if contacted else "it never reached it, so nothing is shown"
+def describe_refusal(refusal: Refusal) -> str:
+    """Say why a certificate control did not hold; only a request that got through shows that nothing is verified.
+
+    Args:
+        refusal: A control whose server was not refused.
+    """
+    if not refusal.contacted:
+        return "it never reached it, so nothing is shown"
+    if refusal.requests:
+        return "its request got through, so verification is not on"
+    if refusal.exit_code is None:
+        return "it sent no request, but did not end in time either"
+    return "it sent no request, but ended with exit code 0, as if it had its answer"
 
 
 def _describe_failure(case: CaseResult) -> str:

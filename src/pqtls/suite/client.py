@@ -115,6 +115,8 @@ class Client(Generic[TargetT]):
         unrecorded = recording.blind_spots
         if case.may_start_anything:
             unrecorded += ("not visible here: what the shell script started that is not Python",)
+        if not unrecorded:
+            unrecorded = _find_unrecorded(recording, connections)
         blind_spots = list(wire.blind_spots)
         blind_spots += [f"asked for {host}, which the lab does not have" for host in wire.refused_hosts]
         missed = [
@@ -130,6 +132,20 @@ class Client(Generic[TargetT]):
         if wire.doubts:  # the capture lost something, and the recorder nothing
             return tuple(blind_spots), (*wire.doubts, *missed)
         return (*blind_spots, *missed), ()
+
+
+def _find_unrecorded(recording: Recording, connections: tuple[Observation, ...]) -> tuple[str, ...]:
+    """Tell of what the recorder missed although it watched every process: a TLS library that it does not know.
+
+    Such a library may have made more connections, past a router.
+    """
+    ids = {each.id for each in recording.observations}
+    sentences = [
+        f"not visible here: what made a TLS connection to {each.host or each.server}, of which the recorder saw nothing"
+        for each in connections
+        if each.id and each.id not in ids
+    ]
+    return tuple(dict.fromkeys(sentences))
 
 
 def _command(case: Case) -> list[str]:

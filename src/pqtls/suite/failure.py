@@ -99,7 +99,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("connection-refused", "Nothing listens at that address and port, or a firewall refuses it."),
     ),
     (
-        r"timed out|TimeoutError|Timeout on (reading|connect)|ConnectTimeout|ReadTimeout",
+        r"timed out|TimeoutError|Timeout on (reading|connect)|ConnectTimeout|ReadTimeout"
+        r"|(Read|Connect) timeout on endpoint",
         Failure("timeout", "No answer came within the client's ten seconds: the server is slow, or packets are lost."),
     ),
     (
@@ -117,7 +118,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"Connection reset|ConnectionResetError|Server disconnected|RemoteDisconnected|Connection aborted"
-        r"|closed without|EOF occurred|SSLEOFError",
+        r"|closed without|EOF occurred|SSLEOFError|Connection was closed before we received",
         Failure("connection-lost", "The connection was broken off before an answer came."),
     ),
     (

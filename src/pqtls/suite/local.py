@@ -21,7 +21,8 @@ from pqtls.suite.client import Client
 from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
 from pqtls.suite.network import LabNetwork, open_network
-from pqtls.suite.packets import Packets, create_private
+from pqtls.suite.output_files import open_private
+from pqtls.suite.packets import Packets
 from pqtls.suite.process import ProcessGroups
 from pqtls.suite.result import case_result
 from pqtls.suite.schedule import Listener, Schedule
@@ -29,6 +30,7 @@ from pqtls.suite.setting import describe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     from pqtls.lab.messages import TlsVersion
     from pqtls.lab.names import Address
@@ -73,20 +75,22 @@ def _run(
         lab = _Lab(stack, folder, servers, python, options)
         client_conf = hold_to_groups(options.groups, folder / "clients", clients, python)
         control_conf = hold_to_groups(CONTROL_GROUPS, folder / "control", clients, python)
+        pcap: BinaryIO | None = None
         if options.pcap_path is not None:
             if not lab.network.sees_every_program:
                 raise UsageError(
                     f"{options.pcap_path}: no packets are captured through the router.",
                     "A packet capture needs --network namespaces, which this system must allow.",
                 )
-            create_private(options.pcap_path)
+            pcap = stack.enter_context(open_private(options.pcap_path))
         cases, about_aws = settle(aws, cases, options.cases, sees_it=lab.network.sees_every_program)
         setting = describe_setting(
             options, python, clients, lab.network.witnesses, servers=servers, aws_cli_v2=about_aws
         )
         listener.setting_known(setting)
         client = Client(lab.network, stack.enter_context(ProcessGroups(keeper)), folder, clients, options.timeout_s)
-        results, control = _Run(options, lab, client, listener, client_conf, folder).run(cases, control_conf)
+        run = _Run(options, lab, client, listener, client_conf, Packets(pcap, folder))
+        results, control = run.run(cases, control_conf)
     return SuiteReport(setting, tuple(results), control, time.monotonic() - began)
 
 
@@ -116,10 +120,10 @@ class _Run:
         client: Client[Address],
         listener: Listener,
         conf: dict[str, str],
-        folder: Path,
+        packets: Packets,
     ) -> None:
         self._options = options
-        self._packets = Packets(options.pcap_path, folder)
+        self._packets = packets
         self._lab = lab
         self._client = client
         self._conf = conf

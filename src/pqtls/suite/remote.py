@@ -26,7 +26,8 @@ from pqtls.suite.control import CONTROL_GROUPS, run_control
 from pqtls.suite.held import bare_environment, hold_to_groups
 from pqtls.suite.host_network import CLIENT_MARKER, open_host_network
 from pqtls.suite.network import open_network
-from pqtls.suite.packets import Packets, create_private
+from pqtls.suite.output_files import open_private
+from pqtls.suite.packets import Packets
 from pqtls.suite.process import ProcessGroups
 from pqtls.suite.result import case_result
 from pqtls.suite.schedule import Listener, Schedule
@@ -36,6 +37,7 @@ from pqtls.suite.target import Target, parse_endpoint, parse_region
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from pqtls.openssl.ways import Way
     from pqtls.suite.aws_v2 import AwsV2
@@ -82,20 +84,21 @@ def _run(
         network = open_host_network(stack)
         chosen, about_aws = settle(aws, cases, options.cases, sees_it=network.sees_every_program)
         pairs = [(case, target) for target in targets for case in chosen if _is_meant(case, target, options)]
+        pcap: BinaryIO | None = None
         if options.pcap_path is not None:
             if not network.sees_the_wire:
                 raise UsageError(
                     f"{options.pcap_path}: no packets are captured here.",
                     "Capturing them on the host's own network needs CAP_NET_RAW: run as root.",
                 )
-            create_private(options.pcap_path)
+            pcap = stack.enter_context(open_private(options.pcap_path))
         setting = describe_setting(
             options, python, way, network.witnesses, targets=tuple(targets), aws_cli_v2=about_aws
         )
         listener.setting_known(setting)
         processes = stack.enter_context(ProcessGroups(keeper))
         client = Client(network, processes, folder, way, options.timeout_s)
-        run = _Run(options, client, listener, conf, folder, network.parallel_clients)
+        run = _Run(options, client, listener, conf, Packets(pcap, folder), network.parallel_clients)
         control_conf = hold_to_groups(CONTROL_GROUPS, folder / "control", way, python)
         # Known for none of the clients that are watched beside it.
         control_conf = {**control_conf, CLIENT_MARKER: NOT_WATCHED}
@@ -131,13 +134,13 @@ class _Run:
         client: Client[Target],
         listener: Listener,
         conf: dict[str, str],
-        folder: Path,
+        packets: Packets,
         parallel_clients: int,
     ) -> None:
         self._options = options
         self._client = client
         self._conf = conf
-        self._packets = Packets(options.pcap_path, folder)
+        self._packets = packets
         self._schedule = Schedule(listener, client.stop, parallel_clients)
 
     def run(

@@ -47,6 +47,6 @@ def describe_setting(
         server_groups=options.server_groups,
         server_tls="TLSv1.2" if options.server_tls else "",
         witnesses=witnesses,
-        targets=tuple(f"{target.host}:{target.port}" for target in targets),
+        targets=tuple(target.address for target in targets),
         aws_cli_v2=aws_cli_v2,
     )

@@ -45,8 +45,16 @@ class Target:
     @property
     def authority(self) -> str:
         """Host and port as they stand in a URL; the port left out where it is 443."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 443 else f"{host}:{self.port}"
+        return self.address.removesuffix(":443")
+
+    @property
+    def address(self) -> str:
+        """Host and port, an IPv6 address in brackets."""
+        return _address(self.host, self.port)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_region(text: str) -> Target:
@@ -96,8 +104,7 @@ def parse_endpoint(text: str) -> Target:
     if not separator and (parts.path or parts.query or parts.fragment):
         raise UsageError(f"{_clean(text)} has a path, but is no URL.", _EXAMPLES)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    shown = f"[{host}]" if ":" in host else host
-    return Target(f"{shown}:{port or 443}", host, port or 443, path)
+    return Target(_address(host, port or 443), host, port or 443, path)
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,7 @@
-"""A file that appears under its name only when it is whole, and of which nothing lies about before.
+"""The files that a run writes for its user: a report that is whole or not there, and a capture that is private.
 
-Only a regular file is replaced so. What else may stand under a name (a device, a FIFO, a symbolic link such as
-/dev/stdout) is not ours to take away: it is written into, as every program does.
+Either takes the place of a plain file. What is none (a device, a pipe, a link) is never replaced by one, which as root
+would take /dev/null away from everybody: it is opened as any program would, and written to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import stat
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,10 @@ from pqtls.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TextIO
+    from typing import BinaryIO, TextIO
 
 _MODE = 0o644
+_PRIVATE_MODE = 0o600
 
 
 @contextmanager
@@ -35,27 +37,67 @@ def open_whole(path: Path) -> Iterator[TextIO]:
     Raises:
         UsageError: It cannot be written.
     """
-    with _told(path):
-        _look_at(path)
     text = io.StringIO()
-    yield text
+    if _is_replaceable(path):
+        with _told(path):
+            _look_at(path)
+        yield text
+        with _told(path):
+            _put(path, text.getvalue().encode())
+        return
     with _told(path):
-        data = text.getvalue().encode()
-        if may_be_replaced(path):
-            _put(path, data)
-        else:
-            path.write_bytes(data)
+        descriptor = _open_as_it_is(path, _MODE)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+        yield text
+        with _told(path):
+            _empty(descriptor)
+            file.write(text.getvalue().encode())
+            file.flush()
 
 
-def may_be_replaced(path: Path) -> bool:
-    """Tell whether another file may be put in the place of what a name stands for: nothing, or a regular file.
+@contextmanager
+def open_private(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that only its owner may read, in place of what was there.
 
     Args:
-        path: The name; a symbolic link is not followed.
+        path: The file; `-` is standard output.
+
+    Yields:
+        It, open for writing.
+
+    Raises:
+        UsageError: It cannot be written.
     """
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        return
+    with _told(path):
+        if _is_replaceable(path):
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_MODE)
+        else:
+            descriptor = _open_as_it_is(path, _PRIVATE_MODE)
+            _empty(descriptor)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+        yield file
+
+
+def _open_as_it_is(path: Path, mode: int) -> int:
+    """Open what is no plain file; whether a link is followed is the kernel's to say (protected_symlinks)."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode)
+
+
+def _empty(descriptor: int) -> None:
+    """Take away what a plain file at the end of a link held; a device or a pipe holds nothing."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.ftruncate(descriptor, 0)
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Tell whether another file may take a path's place: nothing is there, or a plain file is."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
+    except OSError:
         return True
 
 
@@ -71,9 +113,7 @@ def _look_at(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     path.parent.stat()
-    is_link = path.is_symlink() and not path.exists()  # to a file that is yet to be made
-    wanted, rights = (path.parent, os.W_OK | os.X_OK) if may_be_replaced(path) or is_link else (path, os.W_OK)
-    if not os.access(wanted, rights):
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
