@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from pqtls.observe.observation import Observation, observe
+from pqtls.observe.observation import Observation, Process, observe
+from pqtls.report.jsonl import JsonLinesWriter
 from pqtls.report.junit import render_junit
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
 from pqtls.report.terminal import clean_text, render_case, render_ending
@@ -121,3 +124,14 @@ def test_junit_survives_any_output() -> None:
     unrefused = case("hybrid", refusals=(replace(REFUSED, requests=1),))
     suite = ET.fromstring(render_junit(report(unrefused)).encode())[0]  # noqa: S314 - our own text
     assert suite.get("failures") == "1"
+
+
+def test_json_and_junit_survive_any_name_of_a_script() -> None:
+    """Its name can be any bytes, which Python has as lone surrogates, and becomes the case's and the process's."""
+    name = "\udcff\x1b[31m.py"
+    result = case(name=name, title=name, connections=(replace(seen("hybrid"), process=Process(1, name)),))
+    file = io.StringIO()
+    JsonLinesWriter(file).write_case(result)
+    lines = [json.loads(line) for line in file.getvalue().encode().splitlines()]
+    assert [line["schema"] for line in lines] == ["pqtls/observation/1", "pqtls/case/1"]
+    ET.fromstring(render_junit(report(result)).encode())  # noqa: S314 - our own text
