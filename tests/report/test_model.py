@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pqtls.observe.observation import Observation, Process, observe
-from pqtls.report.jsonl import JsonLinesWriter
+from pqtls.report.jsonl import JsonLinesWriter, suite_to_json
 from pqtls.report.junit import render_junit
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
 from pqtls.report.terminal import clean_text, render_case, render_ending
@@ -131,7 +131,9 @@ def test_json_and_junit_survive_any_name_of_a_script() -> None:
     name = "\udcff\x1b[31m.py"
     result = case(name=name, title=name, connections=(replace(seen("hybrid"), process=Process(1, name)),))
     file = io.StringIO()
-    JsonLinesWriter(file).write_case(result)
+    writer = JsonLinesWriter(file)
+    writer.write_case(result)
+    writer.write(suite_to_json(report(result)))
     lines = [json.loads(line) for line in file.getvalue().encode().splitlines()]
-    assert [line["schema"] for line in lines] == ["pqtls/observation/1", "pqtls/case/1"]
+    assert [line["schema"] for line in lines] == ["pqtls/observation/1", "pqtls/case/1", "pqtls/suite/1"]
     ET.fromstring(render_junit(report(result)).encode())  # noqa: S314 - our own text
