@@ -249,6 +249,42 @@ def test_hostile_bytes(there: far_end.FarEnd) -> None:
     assert attempt(there.port, "E1")[0].ending == "answered"
 
 
+def test_a_question_that_never_ends_is_ended(there: far_end.FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs a token to begin one: a byte now and then must not hold a connection for hours."""
+    monkeypatch.setattr(far_end, "_MAX_VISIT_S", 0.3)
+    with socket.create_connection((LOOPBACK, there.port), 5) as connection:
+        connection.sendall(b"PQTLS1 ")
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - began < 5:
+                connection.sendall(b"x")
+                connection.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(1):
+                        break
+        assert time.monotonic() - began < 2
+
+
+def test_more_visitors_than_descriptors_do_not_end_it(tmp_path: Path) -> None:
+    """Which they did: the first accept(2) that failed was the last."""
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-c", "from pqtls.cli import main; main()", "serve", "--listen", f"{LOOPBACK}:{port}"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1", "PQTLS_TOKEN": TOKEN}
+    limited = ["/bin/sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *command]
+    with subprocess.Popen(limited, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert f"{LOOPBACK}:{port}" in process.stdout.readline()
+            with contextlib.ExitStack() as stack:
+                for _ in range(60):
+                    stack.enter_context(socket.create_connection((LOOPBACK, port), 5))
+                time.sleep(0.3)
+            assert attempt(port, "E1", timeout_s=10.0)[0].ending == "answered"
+        finally:
+            process.kill()
+
+
 def test_the_verb(
     there: far_end.FarEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,9 @@ from pqtls.wire.client_hello import ClientHello
 from pqtls.wire.codepoints import HELLO_RETRY_RANDOM
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.extensions import Extension
-from pqtls.wire.records import Record
+from pqtls.wire.handshake import HandshakeReader
+from pqtls.wire.limits import MAX_COOKIE_BYTES
+from pqtls.wire.records import Record, RecordReader
 from pqtls.wire.server_hello import ServerHello
 
 GROUPS = (X25519, X448, P256, P384, HYBRID, HYBRID_P256, HYBRID_P384, FFDHE4096, UNKNOWN_GROUP, 0x1A1A)
@@ -190,3 +192,29 @@ def test_a_flight_without_end_is_cut() -> None:
 def test_a_group_that_does_not_exist_cannot_be_agreed_on() -> None:
     with pytest.raises(MalformedError):
         make_key_pair(UNKNOWN_GROUP, os.urandom).agree(bytes(1120))
+
+
+@pytest.mark.parametrize("size", [100, MAX_COOKIE_BYTES, MAX_COOKIE_BYTES + 1, 65_000])
+def test_a_cookie_of_any_size_ends_in_a_word(size: int) -> None:
+    """It goes into the second hello's only record, which has no room for the biggest."""
+    ready, handshaker = make("E1")
+    sent = ClientHello.parse(ready.hello.message[4:])
+    cookie = bytes(size)
+    extensions = (Extension(43, b"\x03\x04"), Extension(44, size.to_bytes(2, "big") + cookie))
+    body = ServerHello(0x0303, HELLO_RETRY_RANDOM, sent.session_id, 0x1301, 0, extensions).build()
+    message = b"\x02" + len(body).to_bytes(3, "big") + body
+    for at in range(0, len(message), 16_384):
+        handshaker.receive(Record(22, 0x0303, message[at : at + 16_384]).build())
+    if size > MAX_COOKIE_BYTES:
+        assert (handshaker.progress.ending, handshaker.progress.output) == ("malformed", b"")
+        return
+    assert handshaker.progress.ending is None
+    (second,) = read_hellos(handshaker.progress.output)
+    (back,) = (each for each in second.extensions or () if each.extension_type == 44)
+    assert back.data == size.to_bytes(2, "big") + cookie
+
+
+def read_hellos(data: bytes) -> list[ClientHello]:
+    messages = HandshakeReader()
+    payloads = [each.payload for each in RecordReader().receive_data(data) if each.content_type == 22]
+    return [ClientHello.parse(each.body or b"") for payload in payloads for each in messages.receive_payload(payload)]

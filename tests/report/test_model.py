@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from pqtls.observe.observation import Observation, observe
+from pqtls.observe.observation import Observation, Process, observe
+from pqtls.report.jsonl import JsonLinesWriter, suite_to_json
 from pqtls.report.junit import render_junit
 from pqtls.report.model import CaseResult, Refusal, Setting, SuiteReport
 from pqtls.report.terminal import clean_text, render_case, render_ending
@@ -141,3 +144,16 @@ def test_why_a_certificate_control_did_not_hold(changes: dict[str, Any], words: 
     text = "\n".join("".join(piece for piece, _ in line) for line in render_case(result, 1))
     assert f"did not refuse the wrong-ca server: {words}\n" in f"{text}\n"
     assert f"did not refuse the wrong-ca server: {words}" in render_junit(report(result))
+
+
+def test_json_and_junit_survive_any_name_of_a_script() -> None:
+    """Its name can be any bytes, which Python has as lone surrogates, and becomes the case's and the process's."""
+    name = "\udcff\x1b[31m.py"
+    result = case(name=name, title=name, connections=(replace(seen("hybrid"), process=Process(1, name)),))
+    file = io.StringIO()
+    writer = JsonLinesWriter(file)
+    writer.write_case(result)
+    writer.write(suite_to_json(report(result)))
+    lines = [json.loads(line) for line in file.getvalue().encode().splitlines()]
+    assert [line["schema"] for line in lines] == ["pqtls/observation/1", "pqtls/case/1", "pqtls/suite/1"]
+    ET.fromstring(render_junit(report(result)).encode())  # noqa: S314 - our own text

@@ -67,7 +67,7 @@ class FarEnd:
         try:
             while data := connection.recv(_CHUNK_BYTES):
                 if visit.is_question(data):
-                    self._answer(connection, visit.stream)
+                    self._answer(connection, visit.stream, began)
                     return
                 output = visit.receive(data, time.monotonic() - began)
                 if output:
@@ -86,11 +86,11 @@ class FarEnd:
         if self._report is not None:
             self._report(arrival)
 
-    def _answer(self, connection: socket.socket, line: bytes) -> None:
+    def _answer(self, connection: socket.socket, line: bytes, began: float) -> None:
         while not line.endswith(b"\n"):
             chunk = connection.recv(MAX_QUESTION_BYTES)
             line += chunk
-            if not chunk or len(line) > MAX_QUESTION_BYTES:
+            if not chunk or len(line) > MAX_QUESTION_BYTES or time.monotonic() - began > _MAX_VISIT_S:
                 return
         with contextlib.suppress(ValueError, KeyError, TypeError):
             question = read_question(self._token, line)

@@ -21,6 +21,7 @@ from pqtls.wire.client_hello import ClientHello
 from pqtls.wire.errors import MalformedError
 from pqtls.wire.extensions import find_extension
 from pqtls.wire.handshake import split_message
+from pqtls.wire.limits import MAX_COOKIE_BYTES
 from pqtls.wire.records import RecordReader
 from pqtls.wire.rules import find_retry_violation, find_server_hello_violation
 from pqtls.wire.server_hello import ServerHello
@@ -209,6 +210,9 @@ class Handshaker:
     def _answer_retry(self, retry: ServerHello, message: bytes) -> None:
         extension = find_extension(retry.extensions, cp.COOKIE)
         cookie = None if extension is None else extension.reader("cookie").pull_vector(2)
+        if cookie is not None and len(cookie) > MAX_COOKIE_BYTES:
+            self._end("malformed", f"The HelloRetryRequest wants a cookie of {len(cookie)} bytes back.")
+            return
         try:
             self._ready = self._retry_with(retry.retry_group, cookie)
         except KeyError:

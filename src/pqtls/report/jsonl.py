@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pqtls.openssl.paths import to_json_text
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -109,7 +111,7 @@ class JsonLinesWriter:
         Args:
             line: The object.
         """
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(to_json_text(json.dumps(line, ensure_ascii=False)) + "\n")
         self._file.flush()
 
     def write_case(self, case: CaseResult, *, is_control: bool = False) -> None:

@@ -26,7 +26,9 @@ def render_junit(report: SuiteReport) -> str:
     suite = ET.SubElement(root, "testsuite", name=f"pqtls ({report.setting.way}: {report.setting.openssl})")
     failures = errors = 0
     for case in report.cases:
-        element = ET.SubElement(suite, "testcase", classname="pqtls.test", name=case.title, time=f"{case.seconds:.3f}")
+        element = ET.SubElement(
+            suite, "testcase", classname="pqtls.test", name=_clean(case.title), time=f"{case.seconds:.3f}"
+        )
         kind = _kind(case)
         if kind is not None:
             problem = ET.SubElement(element, kind, message=_clean(_message(case)), type=case.reason)

@@ -28,3 +28,7 @@ MAX_EMPTY_RECORDS = 32
 # Bytes of one direction that are kept until the other side's first hello arrives (a capture can deliver the
 # answer first). A server's first flight with ML-DSA certificates has about 20 KB.
 MAX_EARLY_BYTES = 65_536
+
+# A cookie that a prober sends back in its second hello, which goes into one record of 16,384 bytes. Real ones hold a
+# hash and a signature, some 100 bytes; one that leaves no room would break the hello that carries it.
+MAX_COOKIE_BYTES = 8_192

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 65_536
 _MAX_CONNECTIONS = 200
+# Until the next try where a connection could not be taken, such as for want of descriptors.
+_RECOVERY_S = 0.1
 # The smallest that the kernel allows; it doubles what it is asked for.
 _TINY_BUFFER_BYTES = 1
 _INSPECTING_CURVE = "prime256v1"
@@ -112,6 +114,7 @@ class Listener:
 
     def __init__(self, address: Address, handle: Callable[[socket.socket], None], *, has_tiny_buffer: bool = False):
         self._handle = handle
+        self._is_closed = False
         self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,18 +130,21 @@ class Listener:
 
     def close(self) -> None:
         """Accept no more."""
+        self._is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._is_closed:
+            self._slots.acquire()
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self._slots.acquire()
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            except (OSError, RuntimeError):
+                # One connection's error, or no descriptor or thread left for it (accept(2)): not the listener's end.
+                self._slots.release()
+                time.sleep(0 if self._is_closed else _RECOVERY_S)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
