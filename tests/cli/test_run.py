@@ -213,6 +213,11 @@ class TestEnabledEnvironment:
         assert "OpenSSL 3.5" in done.stdout
         assert "(graft)" in done.stderr
 
+    def test_the_systems_own_is_not_claimed(self, enabled: Path) -> None:
+        done = self.call_there(enabled, "doctor")
+        assert "system   possible: Not the system's own" in done.stdout
+        assert "system   possible: The interpreter's own" in call("doctor", "--python", BASE_PYTHON).stdout
+
     def test_groups_of_another_program_are_its_own(self, enabled: Path) -> None:
         done = self.call_there(enabled, "run", "--groups", "level5", "--", "sh", "-c", self.other)
         assert (done.returncode, done.stdout[:11]) == (0, "OpenSSL 3.5"), done.stderr

@@ -197,7 +197,10 @@ def _system(interpreter: Interpreter, environment: dict[str, str]) -> Way:
             "Use a Python that was built with OpenSSL.",
         )
     probe = probe_mlkem(interpreter.executable, environment)
-    return Way("system", "The interpreter's own OpenSSL, unchanged, whatever it can do.", interpreter, probe)
+    reason = "The interpreter's own OpenSSL, unchanged, whatever it can do."
+    if _is_enabled(interpreter):
+        reason = "Not the system's own: `pqtls enable` put it under this environment; `pqtls disable` ends that."
+    return Way("system", reason, interpreter, probe)
 
 
 def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
