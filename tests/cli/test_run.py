@@ -21,14 +21,16 @@ from pqtls.cli import run_app
 from pqtls.openssl import doctor as doctor_room
 from pqtls.openssl import ways
 from pqtls.openssl.interpreter import Linkage, inspect_interpreter
+from pqtls.openssl.probe import probe_mlkem
 from pqtls.wire.client_hello import ClientHello
 from tests.openssl.elf_files import make_elf
-from tests.openssl.venv_tools import make_venv
+from tests.openssl.venv_tools import enable_venv, make_venv, required
 from tests.schemas import validate
 from tests.tls_server import HOST, run_tls_server
 
 PQTLS = [sys.executable, "-c", "from pqtls.cli import main; main()"]
 VERSION = "import ssl; print(ssl.OPENSSL_VERSION)"
+BASE_PYTHON = os.path.realpath(sys.executable)
 
 
 def bare_environment() -> dict[str, str]:
@@ -178,6 +180,51 @@ class TestRun:
 
     def test_nothing_to_run(self) -> None:
         assert call("run").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def enabled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_venv(tmp_path_factory.mktemp("enabled") / "venv")
+    if probe_mlkem(root / "bin" / "python", {}).has_mlkem:
+        pytest.skip("needs no graft here")
+    enable_venv(root, required("hybrid-only", require_pq=False))
+    return root
+
+
+class TestEnabledEnvironment:
+    """pqtls in an environment that it has enabled: Python there has its graft, other programs have not."""
+
+    def call_there(self, root: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**bare_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [str(root / "bin" / "python"), *PQTLS[1:], *arguments]
+        return subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)
+
+    # No Python by its name, so that the interpreter of pqtls itself decides.
+    other = f"unset PYTHONPATH; {BASE_PYTHON} -c '{VERSION}'"
+
+    def test_other_programs_are_reached(self, enabled: Path) -> None:
+        done = self.call_there(enabled, "run", "--", "sh", "-c", self.other)
+        assert (done.stdout[:11], done.stderr) == ("OpenSSL 3.5", "")
+        control = self.call_there(enabled, "run", "--openssl", "native", "--", "sh", "-c", self.other)
+        assert control.stdout.strip() == inspect_interpreter(BASE_PYTHON).openssl_version
+
+    def test_and_in_a_shell(self, enabled: Path) -> None:
+        done = self.call_there(enabled, "shell", text=f"{self.other}\nexit\n")
+        assert "OpenSSL 3.5" in done.stdout
+        assert "(graft)" in done.stderr
+
+    def test_the_systems_own_is_not_claimed(self, enabled: Path) -> None:
+        done = self.call_there(enabled, "doctor")
+        assert "system   possible: Not the system's own" in done.stdout
+        assert "system   possible: The interpreter's own" in call("doctor", "--python", BASE_PYTHON).stdout
+
+    def test_groups_of_another_program_are_its_own(self, enabled: Path) -> None:
+        done = self.call_there(enabled, "run", "--groups", "level5", "--", "sh", "-c", self.other)
+        assert (done.returncode, done.stdout[:11]) == (0, "OpenSSL 3.5"), done.stderr
+        held = self.call_there(
+            enabled, "run", "--groups", "level5", "--", str(enabled / "bin" / "python"), "-c", VERSION
+        )
+        assert (held.returncode, "does not follow" in held.stderr) == (2, True)
 
 
 def talk(arguments: list[str], environment: dict[str, str], lines: list[str]) -> tuple[str, int]:

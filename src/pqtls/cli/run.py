@@ -66,11 +66,14 @@ def prepare(
     from pqtls.openssl.interpreter import find_interpreter, inspect_interpreter
     from pqtls.openssl.openssh import keep_openssh_working
     from pqtls.openssl.require_pq import hold_by_conf
-    from pqtls.openssl.ways import choose_way
+    from pqtls.openssl.ways import choose_way, reach_other_programs
 
     found = find_interpreter(command, os.environ.get("PATH", os.defpath)) if command else None
     interpreter = inspect_interpreter(found or sys.executable)
-    way = choose_way(openssl, interpreter, extra_sources=(openssl_source,) if openssl_source else ())
+    sources = (openssl_source,) if openssl_source else ()
+    way = choose_way(openssl, interpreter, extra_sources=sources)
+    if openssl == "auto":
+        way = reach_other_programs(way, sources)
     environment = way.apply(dict(os.environ))
     if way.graft is not None:
         environment = keep_openssh_working(way.graft.folder, environment)
@@ -79,7 +82,9 @@ def prepare(
         return
     folder = Path(tempfile.mkdtemp(prefix="pqtls-groups-"))  # 0700
     try:
-        yield Prepared(way, hold_by_conf(folder, interpreter, environment, groups, require_pq=require_pq))
+        is_bare = bool(command) and found is None
+        held = hold_by_conf(folder, interpreter, environment, groups, require_pq=require_pq, is_bare=is_bare)
+        yield Prepared(way, held)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -156,18 +156,19 @@ def write_groups_conf(
     return path
 
 
-def check_groups(executable: Path | str, environment: Mapping[str, str], groups: str) -> None:
+def check_groups(executable: Path | str, environment: Mapping[str, str], groups: str, *, is_bare: bool = False) -> None:
     """Make sure that a process in this environment offers exactly these groups.
 
     Args:
         executable: A Python interpreter.
         environment: Its whole environment, OPENSSL_CONF set.
         groups: The list that it should offer.
+        is_bare: It stands for another program: without what `pqtls enable` has a Python of its environment offer.
 
     Raises:
         UsageError: Its ClientHello offers others: OpenSSL did not follow the list.
     """
-    why = find_group_mismatch(probe_mlkem(executable, environment), groups)
+    why = find_group_mismatch(probe_mlkem(executable, environment, is_bare=is_bare), groups)
     if why:
         raise UsageError(
             why,

@@ -66,7 +66,13 @@ def write_require_pq_conf(
 
 
 def hold_by_conf(
-    folder: Path, interpreter: Interpreter, environment: Mapping[str, str], groups: str, *, require_pq: bool
+    folder: Path,
+    interpreter: Interpreter,
+    environment: Mapping[str, str],
+    groups: str,
+    *,
+    require_pq: bool,
+    is_bare: bool = False,
 ) -> dict[str, str]:
     """Hold the programs of an environment to groups, or to post-quantum TLS alone, and make sure that OpenSSL follows.
 
@@ -76,6 +82,7 @@ def hold_by_conf(
         environment: What they are started with.
         groups: As `--groups` takes it; "" for OpenSSL's own, or where post-quantum is required, for REQUIRED_GROUPS.
         require_pq: Nothing classical may be offered.
+        is_bare: The interpreter stands for a program that is no Python: without what `pqtls enable` has it offer.
 
     Returns:
         A new environment, with OPENSSL_CONF.
@@ -91,12 +98,12 @@ def hold_by_conf(
         conf = write_groups_conf(wanted, folder, interpreter, environment, is_tls13_only=held.is_tls13_only)
     changed = {**environment, "OPENSSL_CONF": str(conf)}
     check = check_require_pq if require_pq else check_groups
-    check(interpreter.executable, changed, wanted)
+    check(interpreter.executable, changed, wanted, is_bare=is_bare)
     return changed
 
 
 def check_require_pq(
-    executable: Path | str, environment: Mapping[str, str], groups: str = REQUIRED_GROUPS
+    executable: Path | str, environment: Mapping[str, str], groups: str = REQUIRED_GROUPS, *, is_bare: bool = False
 ) -> tuple[int, ...]:
     """Make sure that a process in this environment offers nothing classical, by its own ClientHello.
 
@@ -104,6 +111,7 @@ def check_require_pq(
         executable: A Python interpreter.
         environment: Its whole environment.
         groups: The list that it should offer.
+        is_bare: As for `check_groups`.
 
     Returns:
         The code points that it offers, for "codes" of inject/openssl_settings.py.
@@ -112,8 +120,8 @@ def check_require_pq(
         UsageError: It offers a classical group, a version before TLS 1.3, or nothing.
     """
     require_post_quantum_groups(groups)
-    check_groups(executable, environment, groups)
-    probe = probe_mlkem(executable, environment)
+    check_groups(executable, environment, groups, is_bare=is_bare)
+    probe = probe_mlkem(executable, environment, is_bare=is_bare)
     offered = tuple(code for code in probe.offered_groups if not is_grease(code))
     if not offered or not all(map(is_post_quantum_group, offered)):
         raise UsageError(

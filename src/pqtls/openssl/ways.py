@@ -130,6 +130,34 @@ def choose_way(
     return _graft(interpreter, given, extra_sources, cache_folder, because)
 
 
+def reach_other_programs(
+    way: Way,
+    extra_sources: Sequence[Path] = (),
+    cache_folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Way:
+    """Make a way good for more than the Python that it was chosen for.
+
+    The Python of an enabled environment finds its graft by itself. What else is started (curl, a system's Python)
+    does not, and would go on with the system's OpenSSL.
+
+    Args:
+        way: As "auto" chose it.
+        extra_sources: Folders with OpenSSL 3.5 that the user named.
+        cache_folder: Where grafts are kept; None for the user's cache.
+        environment: What processes will be started with; None for this process's environment.
+
+    Returns:
+        A graft for all of them; the same way where it reaches them, or where there is nothing better.
+    """
+    if way.kind != "native" or not _is_enabled(way.interpreter) or find_policy_obstacle() is not None:
+        return way
+    try:
+        return choose_way("graft", way.interpreter, extra_sources, cache_folder, environment)
+    except CannotProveError:
+        return way
+
+
 def explain_ways(
     interpreter: Interpreter,
     extra_sources: Sequence[Path] = (),
@@ -169,7 +197,10 @@ def _system(interpreter: Interpreter, environment: dict[str, str]) -> Way:
             "Use a Python that was built with OpenSSL.",
         )
     probe = probe_mlkem(interpreter.executable, environment)
-    return Way("system", "The interpreter's own OpenSSL, unchanged, whatever it can do.", interpreter, probe)
+    reason = "The interpreter's own OpenSSL, unchanged, whatever it can do."
+    if _is_enabled(interpreter):
+        reason = "Not the system's own: `pqtls enable` put it under this environment; `pqtls disable` ends that."
+    return Way("system", reason, interpreter, probe)
 
 
 def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
@@ -179,10 +210,15 @@ def _native(interpreter: Interpreter, environment: dict[str, str]) -> Way:
         step = obstacle.next_step if obstacle is not None else "Use --openssl graft, or a Python with OpenSSL 3.5."
         raise CannotProveError(_why_not_native(interpreter, probe), step)
     whose = "The interpreter's own"
-    if interpreter.libssl is not None and GRAFT_FOLDER in interpreter.libssl.parts:
+    if _is_enabled(interpreter):
         whose = "By `pqtls enable`, this environment's"
     reason = f"{whose} {probe.openssl_version} just negotiated {probe.group} with itself."
     return Way("native", reason, interpreter, probe)
+
+
+def _is_enabled(interpreter: Interpreter) -> bool:
+    """Tell whether what it mapped is the graft of `pqtls enable`."""
+    return interpreter.libssl is not None and GRAFT_FOLDER in interpreter.libssl.parts
 
 
 def _graft(
