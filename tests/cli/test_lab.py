@@ -149,6 +149,62 @@ def test_up_tells_how_to_reach_it_and_ends_on_ctrl_c(place: Path) -> None:
         assert process.wait(20) == 0
 
 
+def test_up_on_loopback_needs_no_namespaces(place: Path) -> None:
+    """Any program of this machine meets the server at a port; the certificate fits, and so does what is named."""
+    words = command("up", "F22", "--loopback")
+    with subprocess.Popen(words, env=environment(place), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split(", ")[1].removeprefix("port "))
+        script, _, url = process.stdout.readline().split()
+        assert url == f"https://localhost:{port}/"
+        result = subprocess.run(
+            [script, sys.executable, "-c", CLIENT.replace("443", str(port)), "localhost", "0"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        named = subprocess.run(
+            [sys.executable, "-c", "from pqtls.cli import main; main()", "path", "-4", f"localhost:{port}"],
+            env=environment(place),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert "pqtls lab: " in result.stdout, result.stderr
+    assert named.returncode == 1
+    assert "F22 unknown-group-intolerant" in named.stdout
+
+
+def test_where_namespaces_are_refused_the_way_without_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pqtls.lab.holder import Holder
+    from pqtls.lab.namespace_refusal import refusal
+
+    def refuse(_: Holder) -> None:
+        raise refusal("user namespace", "Operation not permitted")
+
+    monkeypatch.setattr(Holder, "start", refuse)
+    way = "Without namespaces: pqtls lab"
+    for words, told in (
+        (["run", "F22", "--", "true"], f"{way} up F22 --loopback"),
+        (["up", "F22"], f"{way} up F22 --loopback"),
+        (["verify", "F22"], f"{way} verify --loopback"),
+        (["up", "F13"], ""),
+    ):
+        assert run_app(["lab", *words]) == 3
+        error = capsys.readouterr().err
+        assert "user namespace" in error
+        assert told in error
+        assert told or way not in error, "a black hole is about packets"
+    assert run_app(["lab", "up", "F13", "--loopback"]) == 2
+    assert "about packets" in capsys.readouterr().err
+
+
 def start_sleeper(place: Path) -> tuple[subprocess.Popen[bytes], int, Path]:
     mark = place.parent / f"{place.name}-pid"
     words = command("run", "F33", "--", "sh", "-c", f"echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep 600")

@@ -10,7 +10,7 @@ from pqtls.faults.catalogue import CATALOGUE
 from tests.path.faulty_paths import FAULTS, HEALTHY
 from tests.path.model_runs import run_case
 
-FAULT_RUNS, HEALTHY_RUNS, ROUGH_RUNS = 20, 20, 120
+FAULT_RUNS, HEALTHY_RUNS, ROUGH_RUNS, BLIND_RUNS = 20, 20, 120, 6
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -66,13 +66,35 @@ def test_ports_are_fresh_and_controls_follow_failures() -> None:
             assert after.experiment == "E1"
 
 
-def test_without_tcp_facts_fewer_classes_can_be_told_apart() -> None:
-    """The same black hole, on a platform that says nothing of its connections: more fit, and the answer says so."""
+@pytest.mark.parametrize("name", [*FAULTS, *HEALTHY])
+def test_without_tcp_facts_more_classes_fit_and_never_others(name: str) -> None:
+    """The same paths on a platform that says nothing of its connections, not even how big their segments are."""
     from pqtls.path.examine import examine
-    from pqtls.path.plan import PlanOptions
 
-    case = FAULTS["F13"](random.Random("no facts"))  # noqa: S311 - a model, seeded
-    case.simulator.has_tcp_facts = False
-    found = examine(case.simulator, case.simulator, PlanOptions())
-    assert "F13" in found.fault_ids
-    assert any("platform" in note for note in found.notes)
+    for seed in range(BLIND_RUNS):
+        case = (FAULTS | HEALTHY)[name](random.Random(f"{name} {seed}"))  # noqa: S311 - a model, seeded
+        case.simulator.has_tcp_facts = False
+        found = examine(case.simulator, case.simulator, case.options)
+        assert found.verdict == ("fault" if case.expected else "healthy"), (seed, found.answer)
+        assert case.expected <= found.fault_ids, (seed, found.answer)
+        assert bool(case.expected) or not found.faults, (seed, found.answer)
+        assert any("platform" in note for note in found.notes)
+
+
+def test_without_tcp_facts_fewer_classes_can_be_told_apart() -> None:
+    """A closed window is not told from a fixed buffer, nor a hole both ways from one on the way back."""
+    from pqtls.path.examine import examine
+
+    told: dict[bool, set[frozenset[str]]] = {True: set(), False: set()}
+    for has_facts, sets in told.items():
+        for name in ("F06", "F14"):
+            for seed in range(BLIND_RUNS):
+                case = FAULTS[name](random.Random(f"{name} {seed}"))  # noqa: S311 - a model, seeded
+                case.simulator.has_tcp_facts = has_facts
+                found = examine(case.simulator, case.simulator, case.options)
+                sets.add(found.fault_ids)
+                if found.fault_ids == {"F13", "F14"}:
+                    assert found.faults[0].id == "F14", "one hole is more common than two"
+                    assert found.where == "network-path"
+    assert told[True] == {frozenset({"F06"}), frozenset({"F14"})}
+    assert {frozenset({"F03", "F06"}), frozenset({"F13", "F14"})} <= told[False]

@@ -66,11 +66,15 @@ def test_aiosmtpd_without_tls(pem: Path, hybrid_environment: dict[str, str]) -> 
 # What Debian has.
 
 
+# Where Debian puts servers that are not on a user's PATH.
+PLACES = os.pathsep.join(("/usr/sbin", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)))
+
+
 def program(name: str) -> str:
     """Return where a program is; without PQTLS_NEED_SERVERS these tests, which start databases, are left out."""
     if not NEEDS_ALL:
         pytest.skip("make test-reach")
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    found = shutil.which(name) or shutil.which(name, path=PLACES)
     assert found, f"{name} is not installed"
     return found
 
@@ -109,8 +113,7 @@ def run_daemon(command: list[str], port: int, user: str | None = None) -> Iterat
 
 @contextlib.contextmanager
 def run_postgres(folder: Path, *, has_tls: bool) -> Iterator[int]:
-    postgres = program("postgres")
-    initdb = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))
+    postgres, initdb = program("postgres"), program("initdb")
     data, pem, port = folder / "data", folder / "server.pem", free_port()
     data.mkdir()
     for path in (data, pem):

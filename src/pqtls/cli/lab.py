@@ -16,6 +16,7 @@ from pqtls.errors import EXIT_FINDING, EXIT_PROVEN, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pqtls.lab.namespace_refusal import NamespacesRefusedError
     from pqtls.lab.paths.path_lab import PathLab
     from pqtls.suite.path_runs import PathRun
 
@@ -58,19 +59,27 @@ _NAMES = click.option(
 @_SEED
 @_HEALED
 @_NAMES
-def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...]) -> int:
+@click.option(
+    "--loopback",
+    "is_loopback",
+    is_flag=True,
+    help="Without namespaces, at a port of localhost: what servers get wrong.",
+)
+def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], is_loopback: bool) -> int:
     """Make a path with FAULT, say how to reach it, and keep it until Ctrl-C."""
     from pqtls.cli.signals import end_like_interrupted
 
-    with end_like_interrupted(), _open(fault, seed, names, is_removed=is_removed) as opened:
-        path_lab, environment, folder = opened
+    opening = _open(fault, seed, names, is_removed=is_removed, is_loopback=is_loopback)
+    with end_like_interrupted(), opening as (path_lab, environment, folder):
         script = folder / "in"
         variables = [f"{name}={environment[name]}" for name in (*_CA_VARIABLES, "PQTLS_LAB_FOLDER")]
-        command = ["exec", "env", *variables, *path_lab.wrap([])]
+        command = ["exec", "env", *variables, *([] if is_loopback else path_lab.wrap([]))]
         script.write_text(f'#!/bin/sh\n{shlex.join(command)} "$@"\n', encoding="utf-8")
         script.chmod(0o700)
-        click.echo(f"{path_lab.server_name}, port {path_lab.address[1]}, is behind {fault}. In another terminal:")
-        click.echo(f"  {script} pqtls path {path_lab.server_name}")
+        port = path_lab.address[1]
+        place = f"{path_lab.server_name}:{port}" if is_loopback else path_lab.server_name
+        click.echo(f"{path_lab.server_name}, port {port}, is behind {fault}. In another terminal:")
+        click.echo(f"  {script} pqtls path {place}")
         click.echo("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
@@ -113,6 +122,7 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
     """
     from pqtls.cli.console import open_console
     from pqtls.cli.signals import end_like_interrupted
+    from pqtls.lab.namespace_refusal import NamespacesRefusedError
     from pqtls.lab.paths.draws import DRAWINGS, HEALTHY, draw
     from pqtls.path.target import check_able
     from pqtls.suite.path_runs import render_table, run_paths
@@ -135,7 +145,10 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
 
     # Silent faults take most of a minute each. Without a terminal nothing of it is shown.
     with end_like_interrupted(), console.status(f"0 of {len(plan)} paths, a minute for the slow ones") as status:
-        done = run_paths(plan, jobs, is_loopback=is_loopback, report=report)
+        try:
+            done = run_paths(plan, jobs, is_loopback=is_loopback, report=report)
+        except NamespacesRefusedError as error:
+            raise _also(error, "pqtls lab verify --loopback") from error
     for line in render_table(done):
         click.echo(line)
     return EXIT_PROVEN if all(run.is_right for run in done) else EXIT_FINDING
@@ -168,18 +181,38 @@ def _check(fault: str) -> str:
     raise UsageError(f"{fault}: the lab has no such fault.", "See `pqtls lab list`.")
 
 
+def _also(error: NamespacesRefusedError, command: str) -> NamespacesRefusedError:
+    """Return a refusal that names the way without namespaces too, "" for none."""
+    from pqtls.lab.namespace_refusal import NamespacesRefusedError
+
+    steps = [error.next_step, f"Without namespaces: {command}" if command else ""]
+    return NamespacesRefusedError(error.message, "\n  ".join(step for step in steps if step))
+
+
 @contextlib.contextmanager
 def _open(
-    fault: str, seed: int, names: tuple[str, ...], *, is_removed: bool
+    fault: str, seed: int, names: tuple[str, ...], *, is_removed: bool, is_loopback: bool = False
 ) -> Iterator[tuple[PathLab, dict[str, str], Path]]:
     """Make a path; yield it, the environment for programs on it, and its private folder."""
     from pqtls.ending.keeper import Keeper
-    from pqtls.lab.names import AWS_HOSTS
+    from pqtls.lab.names import AWS_HOSTS, LOOPBACK
+    from pqtls.lab.namespace_refusal import NamespacesRefusedError
+    from pqtls.lab.paths.draws import draw
     from pqtls.lab.paths.path_lab import SERVER_NAME, PathLab
     from pqtls.lab.paths.remains import FOLDER_VARIABLE, PREFIX, sign
 
     fault = _check(fault)
-    with Keeper(PREFIX) as keeper, PathLab(names=(SERVER_NAME, *AWS_HOSTS, *names)) as path_lab:
+    is_socket_level = draw(fault, seed).is_socket_level
+    if is_loopback and not is_socket_level:
+        raise UsageError(f"{fault} is about packets, which loopback does not show.", "Leave --loopback out.")
+    known = (*(("localhost", LOOPBACK) if is_loopback else ()), SERVER_NAME, *AWS_HOSTS, *names)
+    with contextlib.ExitStack() as stack:
+        keeper = stack.enter_context(Keeper(PREFIX))
+        try:
+            path_lab = stack.enter_context(PathLab(is_loopback=is_loopback, names=known))
+        except NamespacesRefusedError as error:
+            way = f"pqtls lab up {fault} --loopback" if is_socket_level else ""
+            raise _also(error, way) from error
         sign(keeper.folder)
         path_lab.apply(fault, seed, is_removed=is_removed)
         bundle = keeper.folder / "ca.pem"

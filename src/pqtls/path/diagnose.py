@@ -174,22 +174,29 @@ def _say_control(reading: Reading) -> str:
 
 def _fault(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> Diagnosis:
     doubt = 0.5 ** min(len(reading.failures), 6)
-    total = sum(_WEIGHTS.get(each.fault, 1.0) for each in hypotheses)
+    weights = [_WEIGHTS.get(each.fault, 1.0) * each.weight for each in hypotheses]
     faults = sorted(
         (
-            NamedFault(each.fault, round((1 - doubt) * _WEIGHTS.get(each.fault, 1.0) / total, 2), _say(each, reading))
-            for each in hypotheses
+            NamedFault(each.fault, round((1 - doubt) * weight / sum(weights), 2), _say(each, reading))
+            for each, weight in zip(hypotheses, weights, strict=True)
         ),
         key=lambda fault: -fault.confidence,
     )
     named = {fault.id for fault in faults}
     fits = sorted({twin for name in named for twin in _twins(name, reading)} - named)
-    wheres = {CATALOGUE[name].where for name in named}
-    where = wheres.pop() if len(wheres) == 1 else "server-or-box-before-it"
+    where = _where(named)
     hops = find_hops(reading)
     if hops is not None and hops.is_before_server is not None and where != "tunnel-or-router":
         where = "middlebox" if hops.is_before_server else "server-or-box-before-it"
     return Diagnosis("fault", "unknown", tuple(faults), tuple(fits), where=where)
+
+
+def _where(named: set[str]) -> str:
+    """Return whose it most likely is, of faults that cannot be told apart."""
+    wheres = {CATALOGUE[name].where for name in named}
+    if len(wheres) == 1:
+        return wheres.pop()
+    return "network-path" if wheres == {"tunnel-or-router", "return-path"} else "server-or-box-before-it"
 
 
 def _say(hypothesis: Hypothesis, reading: Reading) -> str:

@@ -95,9 +95,8 @@ def _mtu_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         bracket = (low, high)
         yield Hypothesis("F13", _forward_hole(low), hop.strip(), bracket_bytes=bracket)
         both_ways = f"{hop.strip()} in both directions".strip()
-        silent: frozenset[SymptomKind] = frozenset(("reverse", "mute"))
-        yield Hypothesis("F13", _hole_both_ways(low), both_ways, silent, bracket_bytes=bracket)
-    mss = sorted({value for symptom in reading.counted if (value := _our_mss(symptom)) is not None})
+        yield Hypothesis("F13", _hole_both_ways(low), both_ways, UNANSWERED, bracket_bytes=bracket, weight=0.25)
+    mss = sorted({_our_mss(symptom) for symptom in reading.counted})
     for low, high in pairwise(mss):
         detail = f"segments of {low} bytes come back, of {high} do not{hop}"
         yield Hypothesis("F14", _reverse_hole(low, only_hybrid=False), detail, UNANSWERED)
@@ -167,23 +166,24 @@ def _hole_both_ways(limit_bytes: int) -> Callable[[Symptom], Forecast]:
 
     def forecast(symptom: Symptom) -> Forecast:
         there = forward(symptom)
-        if not there.may_pass or (_our_mss(symptom) or 0) <= limit_bytes:
+        if not there.may_pass or _our_mss(symptom) <= limit_bytes:
             return there
         return either(UNANSWERED | LOST if symptom.is_after_retry else UNANSWERED)
 
     return forecast
 
 
-def _our_mss(symptom: Symptom) -> int | None:
+def _our_mss(symptom: Symptom) -> int:
     """Return the segment size that the server may send us, as far as it is known: what we may send it."""
-    return sent_of(symptom).mss_bytes
+    sent = sent_of(symptom)
+    return sent.mss_bytes or sent.usual_mss_bytes
 
 
 def _reverse_hole(limit_bytes: int, *, only_hybrid: bool) -> Callable[[Symptom], Forecast]:
     silence: frozenset[SymptomKind] = frozenset(("reverse", "mute"))
 
     def forecast(symptom: Symptom) -> Forecast:
-        if (_our_mss(symptom) or 0) <= limit_bytes:
+        if _our_mss(symptom) <= limit_bytes:
             return PASS
         sent = sent_of(symptom)
         # The acknowledgement of a second hello rides on the answer, and is lost with it (seen on real packets).

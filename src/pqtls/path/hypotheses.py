@@ -49,6 +49,7 @@ class Hypothesis:
         must_show: Kinds of which at least one must have been seen, empty for no such demand.
         is_proved: What else must be true of all that counts; by default nothing.
         bracket_bytes: A size that passes and the next that was seen, which does not; None if it is not about size.
+        weight: How common it is, against the usual form of its class.
     """
 
     fault: str
@@ -57,6 +58,7 @@ class Hypothesis:
     must_show: frozenset[SymptomKind] = frozenset()
     is_proved: Callable[[Sequence[Symptom]], bool] = lambda _: True
     bracket_bytes: tuple[int, int] | None = None
+    weight: float = 1.0
 
 
 PASS = Forecast(may_pass=True)

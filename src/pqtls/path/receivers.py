@@ -30,7 +30,7 @@ NEEDS: dict[Need, str] = {
 }
 # A pause that no receiver sleeps through: one that reads once has read by then.
 LONG_PAUSE_S = 0.25
-# What a proxy sends on in one write surely fits one segment up to this size: the least that every host takes.
+# One write of up to this size is one segment, also where nobody tells how big they are: the least every host takes.
 SURE_SEGMENT_BYTES = 536
 _BY_CHANCE = 0.01
 _ENDS: frozenset[SymptomKind] = frozenset(("reset", "closed", "not-tls"))
@@ -91,11 +91,19 @@ def _is_beyond_first_record(sent: Sent, need: Need) -> bool:
 
 
 def _is_cut(sent: Sent | None, need: Need) -> bool:
-    """Tell whether what is needed arrives in several segments; through a proxy: whether it may."""
+    """Tell whether what is needed arrives in several segments; where their size is not known: whether it may."""
     if sent is None:
         return False
     end = _needed_end(sent, need)
-    return (sent.is_relayed and end > SURE_SEGMENT_BYTES) or sent.segments()[0].end < end
+    is_known = sent.mss_bytes is not None and not sent.is_relayed
+    return (not is_known and end > SURE_SEGMENT_BYTES) or sent.segments()[0].end < end
+
+
+def _is_surely_cut(sent: Sent, end: int) -> bool:
+    """Tell whether a place in the stream is behind the first segment: by the kernel's word, else by our writes."""
+    if sent.is_relayed:
+        return False
+    return (sent.write_ends[0] if sent.mss_bytes is None else sent.segments()[0].end) < end
 
 
 def _is_paused_before(sent: Sent, end: int) -> bool:
@@ -103,10 +111,16 @@ def _is_paused_before(sent: Sent, end: int) -> bool:
     return any(segment.pause_s >= LONG_PAUSE_S and segment.start < end for segment in sent.segments())
 
 
-def _is_recut(sent: Sent, end: int) -> bool:
-    """Tell whether a proxy may have put the first segment's end before or behind a place in the stream."""
-    is_open = end > SURE_SEGMENT_BYTES or sent.segments()[0].end < end
-    return sent.is_relayed and not _is_paused_before(sent, sent.size_bytes) and is_open
+def _is_unsure(sent: Sent, end: int) -> bool:
+    """Tell whether nobody knows if the first segment ends before or behind a place in the stream.
+
+    A proxy cuts anew; without TCP's own facts a clamp on the way goes unseen. Pauses and small writes stay.
+    """
+    if _is_paused_before(sent, sent.size_bytes):
+        return False
+    if sent.is_relayed:
+        return end > SURE_SEGMENT_BYTES or sent.segments()[0].end < end
+    return sent.mss_bytes is None and SURE_SEGMENT_BYTES < end <= sent.write_ends[0]
 
 
 def _read_once(need: Need, kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
@@ -130,7 +144,7 @@ def _was_in_hand(need: Need) -> Callable[[Sequence[Symptom]], bool]:
         for symptom in symptoms:
             sent = sent_of(symptom)
             end = _needed_end(sent, need)
-            is_cut = not sent.is_relayed and sent.segments()[0].end < end
+            is_cut = _is_surely_cut(sent, end)
             if is_cut and symptom.is_ok and not _is_beyond_first_record(sent, need):
                 return True
             is_taken = (symptom.acked_bytes or 0) >= sent.segments()[0].end
@@ -191,13 +205,16 @@ def _full_at_once(need: Need, limit_bytes: int) -> Callable[[Symptom], Forecast]
 
 
 def _is_too_big_at_once(need: Need, limit_bytes: int) -> Callable[[Sequence[Symptom]], bool]:
-    """Return what shows that there is a buffer too: something failed that came whole, in one segment."""
+    """Return what shows that there is a buffer too: something failed that came whole, as far as is known."""
+
+    def is_whole(sent: Sent) -> bool:
+        if sent.mss_bytes is None and not sent.is_relayed:
+            return sent.segments()[0].end >= _needed_end(sent, need)
+        return not _is_cut(sent, need)
 
     def is_proved(symptoms: Sequence[Symptom]) -> bool:
-        return any(
-            _needed_end(sent_of(each), need) > limit_bytes and not _is_cut(sent_of(each), need) and not each.is_ok
-            for each in symptoms
-        )
+        failed = [sent_of(each) for each in symptoms if not each.is_ok]
+        return any(_needed_end(sent, need) > limit_bytes and is_whole(sent) for sent in failed)
 
     return is_proved
 
@@ -243,25 +260,21 @@ def _name_in_first_record(symptom: Symptom) -> Forecast:
 
 def _whole_record(symptom: Symptom) -> Forecast:
     sent = sent_of(symptom)
-    first = sent.segments()[0]
+    is_unsure = _is_unsure(sent, sent.record_ends[0])
+    if not is_unsure and sent.record_ends[0] <= sent.segments()[0].end:
+        return PASS
     kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "not-tls"))
     if sent.is_relayed:
         kinds |= {"mute"}  # what is dropped behind a proxy has been acknowledged by it
-    if _is_recut(sent, sent.record_ends[0]):
-        return either(kinds)
-    if sent.record_ends[0] <= first.end:
-        return PASS
     # Dropped, not reset: then nothing of the first segment is ever acknowledged. Else something came through.
-    if symptom.kind in ("lost", "timeout") and not symptom.acked_bytes:
+    elif symptom.kind in ("lost", "timeout") and not symptom.acked_bytes:
         kinds |= {"lost"}
-    return fails(kinds)
+    return either(kinds) if is_unsure else fails(kinds)
 
 
 def _name_in_first_segment(symptom: Symptom) -> Forecast:
     sent = sent_of(symptom)
     kinds = KILLS | ROUTINGS
-    if sent.name_end is None:
-        return either(kinds)
-    if _is_recut(sent, sent.name_end):
+    if sent.name_end is None or _is_unsure(sent, sent.name_end):
         return either(kinds)
     return fails(kinds) if sent.name_end > sent.segments()[0].end else PASS

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pqtls.faults.model import Victim
-    from pqtls.path.diagnosis import Diagnosis
+    from pqtls.path.diagnosis import Diagnosis, Workaround
     from pqtls.path.findings import GapDependence, HopRange
 
 _STATES = {
@@ -102,10 +102,10 @@ def say_answer(found: Diagnosis) -> str:
         parts[-1] += f": {say_hops(hops)}"
     proved = [each for each in found.workarounds if each.proved]
     if proved:
-        parts.append(f"Proved to work here ({proved[0].experiment}): {_lower(proved[0].what)}")
+        parts.append(say_step(proved[0]))
     fix = next((each for each in found.workarounds if not each.proved), None)
     if fix is not None:
-        parts.append(f"The fix: {_lower(fix.what)}")
+        parts.append(say_step(fix))
     known = "; ".join(f"{each.what} ({each.source})" for each in known_products(found)[:_MAX_KNOWN])
     if known:
         parts.append(f"Known cases: {known}")
@@ -154,6 +154,16 @@ def say_hops(hops: HopRange) -> str:
     if hops.is_before_server is None:
         return where
     return f"{where}, {'short of the server' if hops.is_before_server else 'where the server answers'}"
+
+
+def say_step(workaround: Workaround) -> str:
+    """Return something to do as a clause of the answer.
+
+    Args:
+        workaround: It.
+    """
+    how = f"Proved to work here ({workaround.experiment})" if workaround.proved else "The fix"
+    return f"{how}: {_lower(workaround.what).rstrip('.')}"
 
 
 def _lower(text: str) -> str:

@@ -131,11 +131,12 @@ class Sent:
         certificate_schemes: signature_algorithms_cert, None without the extension.
         grease: Fields with GREASE in them.
         sha256: Hash of the stream in hex, to compare with what arrives at the far end.
-        mss_bytes: Largest payload of a segment when the connection was made, None if not known.
+        mss_bytes: Largest payload of a segment when the connection was made, None where the kernel does not say.
         window_bytes: Window that the server announced then, None if not known.
         is_swapped: Hybrid shares were in the wrong order.
         is_relayed: It went to a proxy, which sends it on in segments of its own: beyond it, sizes are not known.
-        usual_mss_bytes: What is assumed where `mss_bytes` is not known: Ethernet's, with timestamps.
+        usual_mss_bytes: What is assumed where `mss_bytes` is not known: Ethernet's, with timestamps, or what the
+            kernel was asked for. A clamp on the way makes it less.
     """
 
     size_bytes: int

@@ -89,6 +89,9 @@ def prepare(
     if plan.padded_to in ("segment", "segment+1") and recipe.padded_to_bytes is not None:
         recipe = replace(recipe, padded_to_bytes=max(recipe.padded_to_bytes, 517))
     ready = finish(recipe, keys, plan, experiment.send, tcp)
+    asked_bytes = experiment.send.max_segment_bytes
+    if asked_bytes is not None:
+        usual_mss_bytes = min(usual_mss_bytes, asked_bytes - TIMESTAMPS_BYTES)
     return replace(ready, sent=replace(ready.sent, usual_mss_bytes=usual_mss_bytes))
 
 
@@ -128,7 +131,7 @@ def finish(
         certificate_schemes=recipe.signature_algorithms_cert,
         grease=plan.grease,
         sha256=hashlib.sha256(hello.stream).hexdigest(),
-        mss_bytes=_segment_bytes(send, tcp),
+        mss_bytes=None if tcp is None else tcp.snd_mss,
         window_bytes=None if tcp is None else tcp.snd_wnd,
         is_swapped=plan.is_swapped,
     )
@@ -166,13 +169,6 @@ def prepare_second(
         is_relayed=of_first.is_relayed,
     )
     return replace(ready, writes=(CHANGE_CIPHER_SPEC + ready.hello.stream,), sent=sent)
-
-
-def _segment_bytes(send: SendPlan, tcp: TcpFacts | None) -> int | None:
-    """Return the payload of a full segment: as the kernel says, else as it was told, else unknown."""
-    if tcp is not None and tcp.snd_mss is not None:
-        return tcp.snd_mss
-    return None if send.max_segment_bytes is None else send.max_segment_bytes - TIMESTAMPS_BYTES
 
 
 def _moved(sent: Sent) -> Sent:

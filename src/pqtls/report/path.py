@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pqtls.faults.catalogue import CATALOGUE, fault_name
 from pqtls.path.reading import read_attempts
-from pqtls.path.words import say_gap, say_hops, say_state
+from pqtls.path.words import say_gap, say_hops, say_state, say_step
 from pqtls.probe.experiments import find_experiment
 from pqtls.report.terminal import clean_text
 from pqtls.wire.codepoints import alert_name, version_name
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 _STYLES = {"healthy": "bold green", "fault": "bold red", "inconclusive": "bold yellow"}
 _MAX_VICTIMS = 4
-_ID_WIDTH = 15
+_ID_WIDTH = 16
+# Where the answer's first sentence ends; there are full stops in numbers and names too.
+_SENTENCE_END = re.compile(r"(?<=[.]) (?=[A-Z])")
 _TITLE_WIDTH = 50
 
 
@@ -33,32 +36,19 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
         address: IP address that was examined, "" if none was reached.
     """
     where = target if not address or address in target else f"{target} ({address})"
-    lines: list[Line] = [[(where, "bold"), ("  ", ""), (found.answer, _STYLES[found.verdict])]]
+    head, *rest = _SENTENCE_END.split(found.answer, maxsplit=1)
+    lines: list[Line] = [
+        [(where, "bold"), ("  ", ""), (head, _STYLES[found.verdict]), *((f" {each}", "") for each in rest)]
+    ]
     if found.proxy or found.starttls:
         ways = [f"the proxy {found.proxy}"] if found.proxy else []
         ways += [f"STARTTLS of {found.starttls}"] if found.starttls else []
         lines.append(_row("via", ", then ".join(ways)))
     if found.verdict != "healthy" and found.server_state != "unknown":
         lines.append(_row("server", say_state(found.server_state, is_faulty=found.verdict == "fault")))
-    for fault in found.faults:
-        confidence = f", {fault.confidence:.0%}" + (f"; {fault.detail}" if fault.detail else "")
-        lines.append(_row("fault", f"{fault.id} {fault_name(fault.id)}{confidence}"))
-        if CATALOGUE[fault.id].radar:
-            lines.append(_row("radar", f"Cloudflare Radar calls it {CATALOGUE[fault.id].radar}"))
-        lines += [_row("hit", f"{v.what} ({v.source})") for v in CATALOGUE[fault.id].victims[:_MAX_VICTIMS]]
-    if found.findings.gap is not None:
-        gap = found.findings.gap
-        lines += [_row("pause", text) for text in say_gap(gap)]
-        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}, without {gap.unpaused.say_interval()}"))
-    if found.findings.hops is not None:
-        lines.append(_row("hops", f"{found.findings.hops.flight} ends {say_hops(found.findings.hops)}"))
-    if found.also_fits:
-        lines.append(_row("also", ", ".join(f"{each} {fault_name(each)}" for each in found.also_fits)))
-    for workaround in found.workarounds:
-        proof = f"proved here by {workaround.experiment}" if workaround.proved else "not tried here"
-        lines.append(
-            [("do       ", "dim"), (f"{workaround.what} ", ""), (f"({proof})", "green" if workaround.proved else "dim")]
-        )
+    lines += _render_details(found)
+    if way := _describe_way(found):
+        lines.append(_row("tcp", way))
     lines += [_row("cost", f"{cost.id} {fault_name(cost.id)}: {cost.detail}") for cost in found.costs]
     lines += [
         _row(
@@ -74,6 +64,34 @@ def render_diagnosis(found: Diagnosis, target: str, address: str) -> list[Line]:
     return [[(clean_text(text), style) for text, style in line] for line in lines]
 
 
+def _render_details(found: Diagnosis) -> list[Line]:
+    """Return a row for whatever the answer has not said already."""
+    lines: list[Line] = []
+    for number, fault in enumerate(found.faults):
+        entry = CATALOGUE[fault.id]
+        if number:  # the first is what the answer begins with
+            detail = f"; {fault.detail}" if fault.detail else ""
+            lines.append(_row("or", f"{fault.id} {entry.name}, {fault.confidence:.0%}{detail}"))
+        if entry.radar:
+            lines.append(_row("radar", f"Cloudflare Radar calls it {entry.radar}"))
+        hit = [f"{each.what} ({each.source})" for each in entry.victims[:_MAX_VICTIMS]]
+        lines += [_row("hit", each) for each in hit if each not in found.answer]
+    gap, hops = found.findings.gap, found.findings.hops
+    if gap is not None:
+        lines += [_row("pause", text) for text in say_gap(gap) if text not in found.answer]
+        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}, without {gap.unpaused.say_interval()}"))
+    if hops is not None and say_hops(hops) not in found.answer:
+        lines.append(_row("hops", f"{hops.flight} ends {say_hops(hops)}"))
+    for workaround in found.workarounds:
+        if say_step(workaround) in found.answer:
+            continue
+        proof = f"proved here by {workaround.experiment}" if workaround.proved else "not tried here"
+        lines.append(
+            [("do       ", "dim"), (f"{workaround.what} ", ""), (f"({proof})", "green" if workaround.proved else "dim")]
+        )
+    return lines
+
+
 def _render_attempt(symptom: Symptom) -> Line:
     attempt = symptom.attempt
     title = find_experiment(attempt.experiment).title
@@ -85,6 +103,21 @@ def _render_attempt(symptom: Symptom) -> Line:
         (describe_outcome(symptom), style),
         (_describe_tcp(attempt), "dim"),
     ]
+
+
+def _describe_way(found: Diagnosis) -> str:
+    """Return what TCP told of the way when a connection was made, "" where it told nothing."""
+    plain = (each for each in found.attempts if find_experiment(each.experiment).send.max_segment_bytes is None)
+    facts = next((each.tcp_at_connect for each in plain if each.tcp_at_connect is not None), None)
+    if facts is None:
+        return ""
+    fastest_s = min(each.connect_s for each in found.attempts if each.connect_s is not None)
+    parts = [f"a connection in {fastest_s * 1000:.1f} ms at best"]
+    if facts.snd_mss is not None:
+        parts.append(f"segments of {facts.snd_mss} bytes" + (f" ({facts.advmss} offered)" if facts.advmss else ""))
+    parts += [f"MTU {facts.pmtu} as far as known"] if facts.pmtu is not None else []
+    parts += [f"first window {facts.snd_wnd} bytes"] if facts.snd_wnd is not None else []
+    return ", ".join(parts) + (", all of it to the proxy" if found.proxy else "")
 
 
 def _describe_sent(attempt: Attempt) -> str:

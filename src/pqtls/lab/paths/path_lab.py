@@ -64,7 +64,7 @@ class PathLab:
             BugError: The process that was to make them failed otherwise.
         """
         if sys.platform != "linux" and not self._is_loopback:
-            raise NamespacesRefusedError("The lab's namespaces need Linux.", "`pqtls lab verify --loopback` does not.")
+            raise NamespacesRefusedError("The lab's namespaces need Linux.")
         self._certificates = self._make_certificates()
         command = isolated_python("paths.world", has_site=True) + (["--loopback"] if self._is_loopback else [])
         holder = Holder(command)
