@@ -143,8 +143,8 @@ def render_fault(fault: Fault) -> str:
         f"    pqtls lab run {fault.id} -- pqtls run -- curl -m 20 https://server.example/\n\n"
         "Any program can take curl's place; the network is made on this machine for that one command "
         "([lab.md](../lab.md)). `pqtls run` gives curl an OpenSSL with ML-KEM; by itself an older one would send a "
-        "small classical hello, which most faults let through. A program shows the fault only if it sends what triggers "
-        "it, which can depend on the parameters drawn (`--seed N`); `pqtls path` tries everything.\n"
+        "small classical hello, which most faults let through. A program shows the fault only if it sends what "
+        "triggers it, which can depend on the parameters drawn (`--seed N`); `pqtls path` tries everything.\n"
     )
     return "".join(parts)
 
