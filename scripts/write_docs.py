@@ -113,7 +113,7 @@ def render_fault(fault: Fault) -> str:
         fault: The entry.
     """
     parts = [NOTE, f"# {fault.id} {fault.name}\n\nOn this path {fault.sentence}.\n\n{fault.what}\n"]
-    parts.append(f"\n## How it is told\n\n{fault.signs}\n\nMost likely it is {say_where(fault.where)}.")
+    parts.append(f"\n## How it is recognised\n\n{fault.signs}\n\nMost likely it is {say_where(fault.where)}.")
     if fault.id in HAS_PLACE:
         parts.append(" Where routers tell, and connections are left for it, the hop is named (E21).")
     parts.append("\n")
@@ -143,7 +143,8 @@ def render_fault(fault: Fault) -> str:
         f"    pqtls lab run {fault.id} -- pqtls run -- curl -m 20 https://server.example/\n\n"
         "Any program can take curl's place; the network is made on this machine for that one command "
         "([lab.md](../lab.md)). `pqtls run` gives curl an OpenSSL with ML-KEM; by itself an older one would send a "
-        "small classical hello, which most faults let through.\n"
+        "small classical hello, which most faults let through. A program shows the fault only if it sends what "
+        "triggers it, which can depend on the parameters drawn (`--seed N`); `pqtls path` tries everything.\n"
     )
     return "".join(parts)
 

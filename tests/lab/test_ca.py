@@ -73,5 +73,5 @@ def test_without_trustme_it_says_what_to_install(tmp_path: Path) -> None:
     )
     folder = tmp_path / "ca"
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True)
-    assert done.stdout == "The local lab needs trustme, which is not installed. pip install 'pqtls[suite,aws]'\n"
+    assert done.stdout == "The local lab needs trustme, which is not installed. Run: pip install 'pqtls[suite]'.\n"
     assert not folder.exists()

@@ -146,7 +146,9 @@ def test_without_moto_it_says_what_to_install(ca: LabCA, tmp_path: Path) -> None
     environment = {**child_environment(), "PYTHONPATH": str(tmp_path)}
     with pytest.raises(UsageError) as raised, LabServers(ca, sys.executable, environment):
         pass
-    assert str(raised.value) == ("The local lab needs moto, which is not installed. pip install 'pqtls[suite,aws]'")
+    assert str(raised.value) == (
+        "The local lab needs moto, which is not installed. Run: pip install 'pqtls[suite,aws]'."
+    )
 
 
 def test_a_child_that_fails_is_told_with_its_last_words(ca: LabCA, tmp_path: Path) -> None:

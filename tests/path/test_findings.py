@@ -172,7 +172,7 @@ def test_without_tcp_facts_more_fits_and_the_answer_says_so(fault: str) -> None:
         case.simulator.has_tcp_facts = has_facts
         found = examine(case.simulator, case.simulator, case.options)
         sets.append(found.fault_ids | set(found.also_fits))
-        assert ("so more may fit here than on Linux" in found.answer) is not has_facts
+        assert ("so more faults may fit here than on Linux" in found.answer) is not has_facts
         kinds = {each.kind for each in read_attempts(found.attempts).failures}
         assert kinds == ({"timeout"} if not has_facts else {"lost"} if fault == "F13" else {"zero-window"})
     # A black hole is still told by small segments; a window that closed is like a server that says nothing.

@@ -17,11 +17,12 @@ from pqtls.errors import EXIT_FINDING, EXIT_PROVEN
 @openssl_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the screen.")
 def doctor(executable: str | None, openssl_source: Path | None, as_json: bool) -> int:
-    """Say which OpenSSL stands under Python, which other TLS stacks are installed, and what to do next.
+    """Say whether a Python can do post-quantum TLS, which other TLS stacks are installed, and what to do next.
 
-    ML-KEM or not is what a handshake just did: in memory, or with the doctor itself on loopback.
+    Every answer about ML-KEM comes from a handshake that the doctor has just made, in memory or on loopback.
 
-    Exits 0 if this interpreter can do post-quantum TLS, by itself or by a graft; 1 if it cannot.
+    Exits 0 if the interpreter can do post-quantum TLS, by itself or with a newer OpenSSL put under it (a graft); 1 if
+    it cannot.
     """
     from pqtls.openssl.doctor import examine
 

@@ -27,15 +27,15 @@ _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PQTLS_PROXY")
 
 @click.group(short_help="Reproduce networks that break TLS handshakes; no root needed.")
 def lab() -> None:
-    """Faulty networks on this machine: client, two routers, a box between them, server; no root needed on most Linux.
+    """Reproduce networks that break TLS handshakes: client, router, box, router and server, all on this machine.
 
-    Nothing leaves the machine, nothing is left on it.
+    On most Linux systems no root is needed. Nothing leaves the machine, and nothing is left on it afterwards.
     """
 
 
-@lab.command("list")
+@lab.command("list", short_help="List the faults that can be simulated.")
 def list_() -> int:
-    """List the faults that can be had."""
+    """List the faults that can be simulated; `loopback too` are those of servers, which need no namespaces."""
     from pqtls.faults.catalogue import CATALOGUE
     from pqtls.lab.paths.draws import DRAWINGS, draw
 
@@ -63,10 +63,10 @@ _NAMES = click.option(
     "--loopback",
     "is_loopback",
     is_flag=True,
-    help="Without namespaces, at a port of localhost: what servers get wrong.",
+    help="Without namespaces, on a port of localhost: only faults of servers.",
 )
 def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], is_loopback: bool) -> int:
-    """Make a path with FAULT, say how to reach it, and keep it until Ctrl-C."""
+    """Make a network with FAULT, print how to reach it, and keep it until Ctrl-C."""
     from pqtls.cli.signals import end_like_interrupted
 
     opening = _open(fault, seed, names, is_removed=is_removed, is_loopback=is_loopback)
@@ -95,8 +95,8 @@ def up(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], is_loopb
 def run(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], command: tuple[str, ...]) -> int:
     """Run CMD behind FAULT, and return its exit code.
 
-    The names of the lab (server.example, AWS Secrets Manager's, and those given) lead to its server, port 443; the
-    lab's authority is in the environment (SSL_CERT_FILE and the like). There is no other network.
+    server.example, AWS Secrets Manager's names and those of --name lead to the lab's server, port 443. CMD gets the
+    lab's certificate authority in its environment (SSL_CERT_FILE and the like) and sees no other network.
     """
     from pqtls.cli.run import call_program, find_program
     from pqtls.cli.signals import end_like_interrupted
@@ -116,9 +116,9 @@ def run(fault: str, seed: int, is_removed: bool, names: tuple[str, ...], command
 @click.option("--jobs", type=click.IntRange(1, 32), default=6, show_default=True, help="Paths at a time.")
 @click.option("--loopback", "is_loopback", is_flag=True, help="Without namespaces: only what a server gets wrong.")
 def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_loopback: bool) -> int:
-    """Let `pqtls path` examine every fault, and the same path without it: is the answer what was made?
+    """Let `pqtls path` diagnose every FAULT (default: all), and the same network without it; check each answer.
 
-    Exits 0 if every run came out right, 1 if one did not.
+    Exits 0 if every answer was right, 1 if one was not.
     """
     from pqtls.cli.console import open_console
     from pqtls.cli.signals import end_like_interrupted
@@ -156,7 +156,7 @@ def verify(faults: tuple[str, ...], runs: int, first_seed: int, jobs: int, is_lo
 
 @lab.command(short_help="Remove what killed labs left behind.")
 def clean() -> int:
-    """Remove what a lab that was killed together with its keeper has left: its folder, and programs in it."""
+    """Remove folders and programs of labs that were killed together with the process that cleans up after them."""
     from pqtls.lab.paths.remains import clean_up
 
     folders, ended = clean_up()

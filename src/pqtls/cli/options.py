@@ -85,7 +85,7 @@ def groups_option(command: Command) -> Command:
         "--groups",
         default="",
         metavar="LIST",
-        help="Hold programs to these groups: default, hybrid-only, level5, mlkem1024, or a list in the syntax of "
+        help="Restrict programs to these groups: default, hybrid-only, level5, mlkem1024, or a list in the syntax of "
         "OpenSSL 3.5.",
     )(command)
 
@@ -99,7 +99,7 @@ def require_pq_option(command: Command) -> Command:
     return click.option(
         "--require-pq",
         is_flag=True,
-        help="Leave programs' OpenSSL nothing but post-quantum TLS 1.3, and do not start what that does not reach.",
+        help="Allow nothing but post-quantum TLS 1.3, and refuse to start a program that this cannot be enforced on.",
     )(command)
 
 

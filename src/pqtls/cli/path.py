@@ -33,16 +33,18 @@ _CODES = {"healthy": EXIT_PROVEN, "fault": EXIT_FINDING, "inconclusive": EXIT_IN
 
 @click.command(short_help="Find what on the way to HOST breaks post-quantum handshakes.")
 @click.argument("targets", nargs=-1, metavar="HOST[:PORT]...")
-@click.option("--full", "is_full", is_flag=True, help="All experiments, also where all is well; up to 4 minutes.")
+@click.option("--full", "is_full", is_flag=True, help="Run all experiments even if all is well; up to 4 minutes.")
 @click.option(
     "--repeat",
     "repeats",
     type=click.IntRange(0, 1000),
     default=0,
     metavar="N",
-    help="Then repeat the hybrid, a cut hello and the control N times in turn, to count what comes and goes.",
+    help="Afterwards repeat the hybrid, a cut hello and the control N times in turn, to count intermittent failures.",
 )
-@click.option("--require-pq", is_flag=True, help="A healthy path to a server without post-quantum is a finding too.")
+@click.option(
+    "--require-pq", is_flag=True, help="Exit 1 also if the path is healthy but the server is not post-quantum."
+)
 @click.option("-4", "is_ipv4", is_flag=True, help="IPv4 addresses only.")
 @click.option("-6", "is_ipv6", is_flag=True, help="IPv6 addresses only.")
 @way_options
@@ -50,7 +52,7 @@ _CODES = {"healthy": EXIT_PROVEN, "fault": EXIT_FINDING, "inconclusive": EXIT_IN
     "--peer",
     "peer_place",
     metavar="URL",
-    help="Ask the `pqtls serve` there, the target itself, what arrived, and compare: HOST[:PORT] or "
+    help="The target is a `pqtls serve`: ask it what arrived, and compare. HOST[:PORT] or "
     "pqtls://HOST[:PORT]; its token is in PQTLS_TOKEN.",
 )
 @click.option(
@@ -67,14 +69,14 @@ def path(
     json_path: str | None,
     **way: Any,
 ) -> int:
-    """Say what, if anything, on the way to HOST breaks post-quantum handshakes, and what works around it.
+    """Find out what, if anything, on the way to HOST breaks post-quantum handshakes, and what works around it.
 
-    Sends crafted ClientHellos, one a connection: three if all is well, else at most 40 within a minute. They finish
-    their handshakes and send nothing; the server's certificate is read and not verified. A name with IPv6 and IPv4
-    addresses is examined over both.
+    Sends specially made ClientHellos, one on each connection: three if all is well, otherwise at most 40 within a
+    minute. Handshakes are completed, but no application data is sent; the server's certificate is read and not
+    verified. A name with IPv6 and IPv4 addresses is examined over both.
 
-    Exits 0 if the path is healthy, also to a server that is not post-quantum; 1 on a fault; 3 if it cannot be told, or
-    if --peer gave no answer.
+    Exits 0 if the path is healthy, even if the server is not post-quantum; 1 on a fault; 3 if the evidence does not
+    decide, or if --peer gave no answer.
     """
     from pqtls.cli.signals import end_like_interrupted
     from pqtls.path.plan import PlanOptions

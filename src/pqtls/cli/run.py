@@ -100,9 +100,9 @@ def prepare(
 def run(openssl: str, openssl_source: Path | None, groups: str, require_pq: bool, command: tuple[str, ...]) -> int:
     """Run CMD with the chosen OpenSSL, and return its exit code.
 
-    It reaches every program that is linked to libssl.so.3, and its children. Of one that it cannot reach it says
-    so, and why, before it runs it all the same; with --require-pq it does not run it. It does not prove what programs
-    then do: `pqtls test` does.
+    This affects every program that is linked to libssl.so.3, and its children. If CMD uses another TLS library, pqtls
+    says so on standard error and runs it all the same; with --require-pq it refuses. Whether connections are then
+    really post-quantum is proven by `pqtls test`, not by this.
     """
     from pqtls.openssl.openssh import find_wrapper
 

@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     default="127.0.0.1:8443",
     show_default=True,
     metavar="[ADDR]:PORT",
-    help="Where to listen; `:8443`, without an address, is at every one of this machine, IPv6 and IPv4.",
+    help="Where to listen; `:8443` without an address means all addresses of this machine, IPv6 and IPv4.",
 )
 @click.option(
     "--token",
     envvar="PQTLS_TOKEN",
     metavar="T",
-    help="What those who ask must have, 16 characters at least; better in PQTLS_TOKEN. Else one is made and printed.",
+    help="Secret shared with `pqtls path --peer`, at least 16 characters; better set in PQTLS_TOKEN, since other users "
+    "can see arguments. Default: one is made and printed.",
 )
 def serve(listen: str, token: str | None) -> int:
-    """Take TLS connections and write down what arrives: bytes, segments, MSS, the hello's hash.
+    """Accept TLS connections and record what arrives: bytes, segments, MSS, the hello's hash.
 
-    It needs no rights of its own, answers handshakes with X25519MLKEM768 or x25519, keeps the last 1000 connections in
-    memory, and tells of them only those who have the token. Ctrl-C ends it.
+    This is the far end for `pqtls path --peer`. It needs no privileges, answers handshakes with X25519MLKEM768 or
+    x25519, keeps the last 1000 connections in memory, and shows them only to those who have the token. Ctrl-C ends it.
     """
     from pqtls.cli.signals import end_like_interrupted
     from pqtls.path.target import Target, check_able, parse_target

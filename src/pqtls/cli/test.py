@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "endpoints",
     multiple=True,
     metavar="HOST[:PORT]|URL",
-    help="Against this TLS server (repeatable); by the clients that are not AWS's.",
+    help="Against this TLS server (repeatable); with the clients that are not AWS's.",
 )
 @click.option(
     "--case",
@@ -50,15 +50,20 @@ if TYPE_CHECKING:
 )
 @click.option("--list", "only_list", is_flag=True, help="List the clients and where their scripts are.")
 @openssl_options
-@click.option("--groups", default="", metavar="LIST", help="Hold the clients to these groups, such as x25519.")
-@click.option("--server-groups", default="", metavar="LIST", help="Hold the lab's servers to these groups.")
+@click.option("--groups", default="", metavar="LIST", help="Restrict the clients to these groups, such as x25519.")
+@click.option("--server-groups", default="", metavar="LIST", help="Restrict the lab's servers to these groups.")
 @click.option(
     "--server-tls",
     type=click.Choice(["1.2"]),
     default=None,
-    help="Hold the lab's servers to TLS 1.2 (a control): the suite must fail.",
+    help="Restrict the lab's servers to TLS 1.2; the suite must then fail (a control).",
 )
-@click.option("--allow", multiple=True, metavar="HOST=REASON", help="This host may be classical (repeatable).")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="HOST=REASON",
+    help="Accept classical connections to this host, and report the reason (repeatable).",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON Lines as results come; - for standard output.")
 @click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML for a CI system.")
 @click.option(
@@ -67,7 +72,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 3600),
     default=60,
     show_default=True,
-    help="Seconds a client.",
+    help="Seconds for each client.",
 )
 @click.option(
     "--network",
@@ -99,11 +104,13 @@ def test(
     junit_path: str | None,
     **rest: Any,
 ) -> int:
-    """Prove eight Python clients post-quantum: every connection, from the handshake's bytes.
+    """Prove that Python clients negotiate post-quantum TLS: every connection, from the handshake's bytes.
 
-    Against a lab on this machine, offline and without credentials, or against the real servers that you name.
+    Runs eight built-in clients, or those of --case, against a lab on this machine (offline, without credentials), or
+    against the real servers that you name with --region and --endpoint.
 
-    Passes only if every connection of every client was post-quantum and the negative control was not.
+    Exits 0 only if every connection of every client was post-quantum and the negative control was not; 1 if one was
+    not; 3 if something could not be proven.
     """
     if only_list:
         return _list_cases()

@@ -62,7 +62,7 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
         notes.append("The limit of time or connections ended the examination early; --full lifts it.")
     if reading.noise:
         names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
-        notes.append(f"Silence that did not come again was taken for loss: {names}.")
+        notes.append(f"A silence that did not recur was taken for packet loss: {names}.")
     notes += _certificate_notes(attempts, found)
     found = replace(
         found,
@@ -75,7 +75,7 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
         workarounds=_workarounds(found, reading),
     )
     if found.is_blind:
-        note = "This platform tells nothing of its TCP connections: lost, ignored and stuck look alike here."
+        note = "This platform gives no facts about its TCP connections: lost, ignored and stuck data look alike here."
         found = replace(found, notes=(*found.notes, note))
     return replace(found, answer=say_answer(found))
 
@@ -128,7 +128,7 @@ def _beside_the_biggest(reading: Reading) -> Diagnosis | None:
     if not reading.failed(BIGGEST) or not hypotheses or len(rest.failures) < _MIN_FAILURES:
         return None
     size_bytes = next(each.attempt.sent.size_bytes for each in reading.of(BIGGEST) if each.attempt.sent is not None)
-    note = f"Besides, a hello of {size_bytes} bytes fails ({BIGGEST}): a fixed buffer (F03) that smaller ones fit."
+    note = f"Besides, a hello of {size_bytes} bytes fails ({BIGGEST}): a fixed buffer (F03) that holds smaller ones."
     return replace(_fault(hypotheses, rest), notes=(note,))
 
 
@@ -149,7 +149,7 @@ def _unexplained(reading: Reading) -> Diagnosis:
         mixed = [f"{CONTROL}, the control, both failed and got through"]
     note = "No class of the catalogue explains all outcomes; several faults at once can look so."
     if mixed:
-        note = f"It comes and goes: {', '.join(mixed)}, {_say_control(reading)}. --repeat 30 counts on."
+        note = f"It comes and goes: {', '.join(mixed)}, {_say_control(reading)}. --repeat 30 gives better counts."
     return Diagnosis("inconclusive", "unknown", also_fits=("F43",) if mixed else (), notes=(note,))
 
 
@@ -374,10 +374,10 @@ def _healthy(reading: Reading, attempts: Sequence[Attempt]) -> Diagnosis:
     made_up = next((a.certificate for a in attempts if a.experiment == "E17" and a.certificate), None)
     state = find_server_state(attempts)
     if not any(attempt.sent is not None and HYBRID in attempt.sent.groups for attempt in attempts):
-        note = "No post-quantum hello could be sent, so nothing is known of how it fares."
+        note = "No post-quantum hello could be sent, so nothing is known about post-quantum handshakes here."
         return Diagnosis("inconclusive", "unknown", notes=(note,))
     if any(attempt.has_downgrade_sentinel for attempt in attempts if attempt.experiment in (CONTROL, "E23", "E5")):
-        note = "The server's hello says that it can do TLS 1.3, and yet TLS 1.2 came out: something took it away."
+        note = "The server's hello shows that it can do TLS 1.3, yet TLS 1.2 came out: something on the way forces it."
         return Diagnosis("inconclusive", "unknown", also_fits=("F36",), notes=(note,))
     if is_mixed(attempts):
         note = "The same offer was answered in different ways: several servers stand behind this address."

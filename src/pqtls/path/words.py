@@ -21,7 +21,7 @@ _STATES = {
     "classical": "the server has no post-quantum group that was offered",
     "tls12": "the server speaks TLS 1.2 only, in which there is no post-quantum key exchange",
     "draft": "the server knows only the obsolete Kyber draft",
-    "unknown": "how far the server itself is was not seen",
+    "unknown": "what the server itself supports is not known",
 }
 _POST_QUANTUM_STATES = ("preferred", "supported", "only-by-retry")
 _WHERES = {
@@ -66,7 +66,7 @@ def _say_health(found: Diagnosis) -> str:
         return f"Healthy: post-quantum handshakes get through, and {say_state(found.server_state)}."
     state = say_state(found.server_state)
     if is_mixed(found.attempts):
-        state = "of the servers behind this address not all answer them alike, so it is chance whether they are taken"
+        state = "the servers behind this address differ, so whether a connection is post-quantum is a matter of chance"
     return f"Healthy: the path lets post-quantum hellos through; {state}."
 
 
@@ -90,11 +90,13 @@ def say_answer(found: Diagnosis) -> str:
         parts += say_gap(found.findings.gap)
     twins = [*(each.id for each in others), *found.also_fits]
     if twins:
-        parts.append(f"From this end it cannot be told from {_name_all(twins)}")
+        parts.append(f"From this end it looks the same as {_name_all(twins)}")
     if found.is_blind:
-        parts.append("This platform tells nothing of its TCP connections, so more may fit here than on Linux")
+        parts.append(
+            "This platform gives no facts about its TCP connections, so more faults may fit here than on Linux"
+        )
     if found.triggered_by and len(found.triggered_by) <= _MAX_FITTING:
-        what = "What fails there fits" if first.id == "F43" else "What sets it off fits"
+        what = "What fails there looks like" if first.id == "F43" else "What triggers it looks like"
         parts.append(f"{what} {_name_all(found.triggered_by)}")
     parts.append(f"Most likely it is {say_where(found.where)}")
     hops = found.findings.hops
@@ -136,7 +138,7 @@ def say_gap(gap: GapDependence) -> list[str]:
         return []
     cut = f"a small hello cut in two failed {gap.paused} with a pause and {gap.unpaused} without"
     if not gap.depends:
-        return [f"It is no matter of timing: {cut}"]
+        return [f"It is not a matter of timing: {cut}"]
     if gap.passed_ms:
         return [f"It is a matter of timing: {cut}; {gap.passed_ms} ms were short enough, {gap.failed_ms} ms too long"]
     return [f"It is a matter of timing: {cut}; {gap.failed_ms} ms were too long"]

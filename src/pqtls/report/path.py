@@ -147,7 +147,7 @@ def describe_outcome(symptom: Symptom) -> str:
     if attempt.ending == "alert":
         return f"{retry}alert {attempt.alert} {alert_name(attempt.alert or 0)}" + _when(attempt)
     words = {
-        "lost": f"no answer: {symptom.acked_bytes} bytes acknowledged, the rest sent again in vain",
+        "lost": f"no answer: {symptom.acked_bytes} bytes acknowledged, the rest sent again without success",
         "zero-window": f"no answer: the window closed after {symptom.acked_bytes} bytes",
         "reverse": "no answer in order: later segments came, the first never did",
         "mute": "no answer: all bytes acknowledged",
