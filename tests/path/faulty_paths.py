@@ -109,6 +109,11 @@ def draw_tls(rng: random.Random, **changes: Any) -> Tls:
     return replace(tls, **changes)
 
 
+def _any_version(rng: random.Random, tls: Tls) -> Tls:
+    """The same server; of TLS 1.2, at times."""
+    return replace(tls, max_version=TLS12) if rng.random() < 0.25 else tls
+
+
 def _case(
     rng: random.Random,
     expected: set[str],
@@ -314,8 +319,8 @@ def unknown_group(rng: random.Random) -> Case:
     groups = tuple(group for group in (X25519, P256, P384, X448) if group in known)
     groups = (HYBRID, *groups) if knows_hybrid else groups
     tls = draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
-    if place != "lone share" and not knows_hybrid and rng.random() < 0.3:
-        tls = replace(tls, max_version=TLS12)
+    if place != "lone share" and not knows_hybrid:
+        tls = _any_version(rng, tls)
     return _case(rng, {"F22"}, tls=tls, is_full=knows_hybrid)
 
 
@@ -331,10 +336,8 @@ def blocked_number(rng: random.Random) -> Case:
     # A server that has the halves in the wrong order refuses the share with illegal_parameter too.
     expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
     # Where none that names it gets through, nothing is known of what the server makes of it.
-    state = "" if in_shares else "unknown"
-    tls = draw_tls(rng)
-    if rng.random() < 0.3:
-        tls, state = replace(tls, max_version=TLS12), "tls12"
+    tls = _any_version(rng, draw_tls(rng))
+    state = "tls12" if tls.max_version == TLS12 else "" if in_shares else "unknown"
     return _case(rng, expected, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
@@ -348,7 +351,8 @@ def ml_dsa(rng: random.Random) -> Case:
         codes = {int.from_bytes(data[index : index + 2], "big") for index in range(2, len(data), 2)}
         return bool(codes & ML_DSA)
 
-    return _case(rng, {"F24"}, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
+    tls = _any_version(rng, draw_tls(rng))
+    return _case(rng, {"F24"}, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
 
 
 def grease(rng: random.Random) -> Case:
@@ -366,7 +370,7 @@ def grease(rng: random.Random) -> Case:
         return any(is_grease(code) for name in fields for code in looks[name](hello))
 
     refusal = rng.choice(("alert:40", "alert:47", "alert:50", "reset", "close", "mute"))
-    return _case(rng, {"F25"}, tls=draw_tls(rng, refuses=refuses, refusal=refusal))
+    return _case(rng, {"F25"}, tls=_any_version(rng, draw_tls(rng, refuses=refuses, refusal=refusal)))
 
 
 def two_shares(rng: random.Random) -> Case:
@@ -389,6 +393,8 @@ def two_shares(rng: random.Random) -> Case:
 
     refusal = rng.choice(("alert:40", "reset", "close"))
     tls = draw_tls(rng, refuses=refuses, refusal=refusal)
+    # Two hybrid shares are never sent with TLS 1.2.
+    tls = tls if which == "hybrid" else _any_version(rng, tls)
     return _case(rng, {"F26"}, tls=tls, is_full=which in ("hybrid", "classical"))
 
 

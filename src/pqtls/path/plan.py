@@ -29,6 +29,8 @@ FULL = (
     *("E15", "E15c", "E13", "E14", "E9", "E4", "E2", "E2s", "E3(0)", "E3(after)", "E3(3)", "E7d", "E16c"),
     *("E5", "E6", "E7", "E7b", "E8(536)", "E8(1000)", "E10", "E12c", "E12", "E16h"),
 )
+# They offer TLS 1.3 alone, which a server of TLS 1.2 refuses whatever else is in them: what is done in their place.
+_BEFORE_TLS12 = {"E14": "E14(1700)", "E10": "E10(1700)", "E16h": ""}
 _WITHOUT_CONTROL = ("E23", "E15c", "E0", "E8c", "E8c(536)", "E8(1000)", "E17", "E1t(1.3)", "E1t(1.2)")
 # As big as an Envoy's hello (inetaf/tcpproxy#40): there are buffers of 4096 bytes, which today's hybrids still fit.
 BIGGEST = "E2(5500)"
@@ -253,13 +255,12 @@ def _find_idle(reading: Reading) -> set[str]:
 def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     """Return the whole set as far as it makes sense by now."""
     idle = _find_idle(reading)
-    found = [each for each in FULL if each not in idle]
+    instead = _BEFORE_TLS12 if find_server_state(attempts) == "tls12" else {}
+    found = [name for each in FULL if each not in idle and (name := instead.get(each, each))]
     if reading.failed("E13"):
         found += _GREASE_FIELDS
     if any(each.is_ok and not each.attempt.was_retried for each in reading.of("E12c")):
         found.append("E12d")
-    if find_server_state(attempts) == "tls12" and (reading.failed("E5") or reading.failed("E9")):
-        found += ["E14(1700)", "E10(1700)"]  # E14 and E10 offer TLS 1.3 alone, which says nothing there
     if reading.failed("E16h") and reading.passed("E5"):
         found.append("E2(2700)")
     if reading.failed("E10") and reading.passed("E14"):
