@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pqtls.path.boxes import box_hypotheses
 from pqtls.path.hypotheses import (
     LOST,
     PASS,
@@ -82,6 +83,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         reading: The attempts; sizes and segments in them are what thresholds can lie between.
     """
     yield from receiver_hypotheses(reading)
+    yield from box_hypotheses(reading)
     yield from _mtu_hypotheses(reading)
     yield from _hidden_by_a_proxy(reading)
     yield from negotiation_hypotheses(reading)
