@@ -9,12 +9,15 @@ from pqtls.path.hypotheses import KILLS, LOST, PASS, ROUTINGS, Forecast, Hypothe
 from pqtls.path.receivers import ENDS, SURE_SEGMENT_BYTES, is_late, is_paused_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pqtls.path.reading import Reading, Symptom, SymptomKind
     from pqtls.probe.model import Sent
 
+    _PacketsOf = Callable[[Sent], list[tuple[int, int]]]
+
 _LOUD: frozenset[SymptomKind] = ENDS | {"alert"}
+_JOINED = "of packets that were joined by offloading"
 
 
 def box_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
@@ -28,10 +31,11 @@ def box_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield Hypothesis("F10", _continuation)
     if any(sent_of(symptom).is_relayed for symptom in reading.counted):
         return  # the sizes beyond a proxy are its own
-    for detail, packets_of in (("", _segments), ("of packets that were joined by offloading", _bursts)):
+    for detail, packets_of in (("", _segments), (_JOINED, _bursts)):
         sizes = {end - start for each in reading.counted for sent in _hellos(each) for start, end in packets_of(sent)}
         for low, high in pairwise(sorted(sizes)):
-            yield Hypothesis("F19", _big_packet(low, packets_of), detail, _LOUD, bracket_bytes=(low, high))
+            forecast, is_proved = _big_packet(low, packets_of), _is_no_hole(low, packets_of)
+            yield Hypothesis("F19", forecast, detail, bracket_bytes=(low, high), is_proved=is_proved)
 
 
 def _is_unsure(sent: Sent, end: int) -> bool:
@@ -114,17 +118,33 @@ def _bursts(sent: Sent) -> list[tuple[int, int]]:
     return list(pairwise((0, *sent.write_ends)))
 
 
-def _big_packet(limit_bytes: int, packets_of: Callable[[Sent], list[tuple[int, int]]]) -> Callable[[Symptom], Forecast]:
+def _is_big(sent: Sent | None, limit_bytes: int, packets_of: _PacketsOf) -> bool:
+    return sent is not None and any(end - start > limit_bytes for start, end in packets_of(sent))
+
+
+def _big_packet(limit_bytes: int, packets_of: _PacketsOf) -> Callable[[Symptom], Forecast]:
     def forecast(symptom: Symptom) -> Forecast:
         big = [(start, end) for start, end in packets_of(sent_of(symptom)) if end - start > limit_bytes]
         if not big:
-            again = symptom.attempt.sent_again
-            is_big = again is not None and any(end - start > limit_bytes for start, end in packets_of(again))
             # It may look at first packets only, or at those that begin with a record of the handshake.
-            return either(_LOUD) if is_big else PASS
+            is_open = _is_big(symptom.attempt.sent_again, limit_bytes, packets_of)
+            return either(_LOUD | LOST) if is_open else PASS
         start, end = big[0]
         # It did not arrive; but what ends a stream in its peer's name acknowledges it.
-        is_beyond = (symptom.acked_bytes or 0) > (start if symptom.kind == "reset" else end)
-        return fails(frozenset() if is_beyond else _LOUD)
+        is_forged = packets_of is _segments and symptom.kind not in ("reset", "lost")
+        is_beyond = (symptom.acked_bytes or 0) > (end if is_forged else start)
+        return fails(frozenset() if is_beyond else _LOUD | LOST)
 
     return forecast
+
+
+def _is_no_hole(limit_bytes: int, packets_of: _PacketsOf) -> Callable[[Sequence[Symptom]], bool]:
+    """Return what tells it from a black hole (F13): it answers, or lets the big packets of a second hello pass."""
+
+    def is_proved(symptoms: Sequence[Symptom]) -> bool:
+        return any(
+            each.kind in _LOUD or (each.is_ok and _is_big(each.attempt.sent_again, limit_bytes, packets_of))
+            for each in symptoms
+        )
+
+    return is_proved

@@ -229,7 +229,7 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     twins = {
         "F01": patience if _is_always_by_pause(reading) else ("F43",),
         "F04": patience,
-        "F03": ("F05", "F20") if kinds == {"mute"} else ("F11", "F20"),
+        "F03": (*(("F05", "F20") if kinds == {"mute"} else ("F11", "F20")), *_by_first_segment(reading)),
         "F06": ("F05",),
         "F13": ("F15", "F19"),
         "F14": ("F15", "F19"),
@@ -237,6 +237,15 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
         "F31": ("F37",) if not any(each.attempt.is_secret_swapped for each in reading.symptoms) else (),
     }
     return twins.get(name, ())
+
+
+def _by_first_segment(reading: Reading) -> tuple[str, ...]:
+    """Return the boxes that a single look into a buffer takes after, if the buffer has a segment's size."""
+    if not reading.failed("E3"):
+        return ()
+    if not reading.failed("E3(after)"):
+        return ("F09",)
+    return () if reading.failed("E7") else ("F08",)
 
 
 def _is_always_by_pause(reading: Reading) -> bool:
