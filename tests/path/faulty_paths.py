@@ -23,7 +23,9 @@ from tests.path.servers_model import (
     TLS12,
     X448,
     X25519,
+    BigPacketBox,
     ContentBox,
+    ContinuationBox,
     FirstFlightBox,
     NameBox,
     Tls,
@@ -270,6 +272,19 @@ def name_in_first(rng: random.Random) -> Case:
     return _case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)], has_place=True)
 
 
+def continuation(rng: random.Random) -> Case:
+    """F10: every packet must begin with a record."""
+    kill = rng.choice(("reset", "drop", "close", "alert:40"))
+    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    return _case(rng, {"F10"}, link=link, boxes=lambda: [ContinuationBox(kill)])
+
+
+def oversize(rng: random.Random) -> Case:
+    """F19: packets above some size end the connection."""
+    kill, limit = rng.choice(("reset", "close", "alert:40")), rng.randint(530, 1420)
+    return _case(rng, {"F19"}, boxes=lambda: [BigPacketBox(kill, limit)], size_bytes=limit, has_place=True)
+
+
 def forward_hole(rng: random.Random) -> Case:
     """F13: from just above what 536-byte segments need to just below a full one."""
     hole = rng.randint(530, 1447)
@@ -513,6 +528,8 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F07": fragment_intolerant,
     "F08": whole_record,
     "F09": name_in_first,
+    "F10": continuation,
+    "F19": oversize,
     "F13": forward_hole,
     "F13-both": hole_both_ways,
     "F14": reverse_hole,

@@ -284,6 +284,27 @@ class NameBox(FirstFlightBox):
         return not self.is_passed
 
 
+class ContinuationBox(FirstFlightBox):
+    """Every packet of data must begin with a record; each is judged by itself."""
+
+    def on_segment(self, offset: int, payload: bytes) -> str:
+        return self.kill if self.dislikes(offset, payload) else "pass"
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        return payload[0] not in (20, 21, 22, 23)
+
+
+class BigPacketBox(FirstFlightBox):
+    """No packet of data may be bigger than this."""
+
+    def __init__(self, kill: str, limit_bytes: int) -> None:
+        super().__init__(kill)
+        self._limit_bytes = limit_bytes
+
+    def dislikes(self, offset: int, payload: bytes) -> bool:
+        return len(payload) > self._limit_bytes
+
+
 class ContentBox(FirstFlightBox):
     """Puts the hello together, then judges what is in it."""
 

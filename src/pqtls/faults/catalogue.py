@@ -19,11 +19,9 @@ CATALOGUE: dict[str, Fault] = {
 # Known classes that have no entry yet: named where something fits them equally well.
 UNTOLD: dict[str, str] = {
     "F05": "inspect-timeout",
-    "F10": "continuation-segment-drop",
     "F11": "first-flight-quota",
     "F12": "out-of-order-intolerant",
     "F15": "fragments-dropped",
-    "F19": "oversize-packet-drop",
     "F20": "hello-length-quirks",
     "F28": "empty-keyshare-intolerant",
     "F36": "tls12-only-inspection",

@@ -1,4 +1,4 @@
-"""Entries F01 to F09: receivers and boxes that do not put a ClientHello together again."""
+"""Entries F01 to F10: receivers and boxes that do not put a ClientHello together again."""
 
 from __future__ import annotations
 
@@ -216,5 +216,26 @@ RECEIVERS = (
             CLASSICAL,
         ),
         confused_with=("F39",),
+    ),
+    Fault(
+        id="F10",
+        name="continuation-segment-drop",
+        kind="fault",
+        sentence="something lets only packets pass that begin with a TLS record",
+        what="A filter without a memory checks that every packet on the port looks like TLS, and takes each packet by "
+        "itself. The second segment of a hello begins in the middle of a record, so it is dropped or answered by a "
+        "reset. No public report is known of a product that does just this.",
+        signs="A cut hello fails at any pause, after the second part was sent and with only the first acknowledged "
+        "(E3, E3(0)). The hybrid in one segment passes (E4), and so does the big one in two records of a segment each "
+        "(E7). What fails at the first part is F08.",
+        where="middlebox",
+        remedies=(
+            Remedy("Have the filter follow the stream, or take the check for TLS off this host."),
+            RECORD_SPLIT,
+            SMALLER_HELLO,
+            CLASSICAL,
+        ),
+        confused_with=("F08", "F11"),
+        radar="splitClientHello",
     ),
 )

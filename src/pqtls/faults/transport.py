@@ -1,4 +1,4 @@
-"""Entries F13 to F18: segment sizes, MTUs and windows, broken ones and merely unusual ones."""
+"""Entries F13 to F19: segment sizes, MTUs and windows, broken ones and merely unusual ones."""
 
 from __future__ import annotations
 
@@ -95,6 +95,22 @@ TRANSPORT = (
         signs="The window when the connection was made is smaller than the hello.",
         where="server-or-box-before-it",
         confused_with=("F06",),
+    ),
+    Fault(
+        id="F19",
+        name="oversize-packet-drop",
+        kind="fault",
+        sentence="something ends connections whose first packets towards the server are above some size",
+        what="A filter goes by the length of packets, and takes a long first one for an attack. Where it drops all of "
+        "them in silence it looks like a black hole (F13), and is named so; here it answers, or lets later ones pass. "
+        "On a router with offloading it may measure several segments joined into one. No public report is known of a "
+        "product.",
+        signs="Full segments end in a reset or an alert with nothing acknowledged, hybrid or not (E2s, E5), and small "
+        "cut hellos pass (E3); smaller segments pass (E8), unless joined ones are measured. Small hellos "
+        "padded to one segment find the largest that passes (E18).",
+        where="middlebox",
+        remedies=(Remedy("Take the limit out of the filter's rules, or raise it above 1500 bytes."), SMALLER_SEGMENTS),
+        confused_with=("F03", "F13"),
     ),
     Fault(
         id="F45",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pqtls.faults.catalogue import CATALOGUE
 from pqtls.path.costs import find_costs
 from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
-from pqtls.path.findings import PAUSED, Rate, find_block, find_findings, find_hops
+from pqtls.path.findings import Rate, decisive_cuts, find_block, find_findings, find_hops
 from pqtls.path.forecasts import explain
 from pqtls.path.negotiation import takes_swapped
 from pqtls.path.plan import BIGGEST, TAKEN_TIMES
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pqtls.probe.model import Attempt
 
 # What is met more often stands first where nothing else decides; relative weights, judged by the reports we know.
-_WEIGHTS = {"F01": 3.0, "F04": 2.0, "F23": 2.0, "F13": 2.0}
+# Where a box that judges packets (F08, F09) fits, nothing cut has got through: one that reads at last would let some.
+_WEIGHTS = {"F01": 3.0, "F04": 2.0, "F23": 2.0, "F13": 2.0, "F08": 4.0, "F09": 4.0}
 _MIN_FAILURES = 2
 _MIN_CONTROLS_FAILED = 2
 # Silence for seconds outlives several repeats by the kernel: once in an examination that may be loss, not more often.
@@ -45,7 +46,7 @@ _ALERT_HINTS: dict[int | None, str] = {
 _TURNED_AWAY = ("reset", "closed", "alert", "no-connection")
 _ENOUGH_TURNED_AWAY, _LONG_BLOCK_S = 5, 30.0
 # Seen so often, a pause that always decides is no pool's chance.
-_ENOUGH_PAUSED = 3
+_ENOUGH_PAUSED = 2
 
 
 def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diagnosis:
@@ -204,6 +205,9 @@ def _say(hypothesis: Hypothesis, reading: Reading) -> str:
     if hypothesis.bracket_bytes is None:
         return hypothesis.detail
     passed, failed = hypothesis.bracket_bytes
+    if hypothesis.fault == "F19":
+        where = f" {hypothesis.detail}" if hypothesis.detail else ""
+        return f"{passed} bytes in a packet pass, {failed} do not{where}"
     if hypothesis.fault != "F13":
         size = f"exactly {passed} bytes" if failed == passed + 1 else f"{passed} to {failed - 1} bytes"
         buffer = f"the buffer has {size}" if hypothesis.fault == "F03" else f"the buffer takes {size}"
@@ -225,7 +229,7 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     twins = {
         "F01": patience if _is_always_by_pause(reading) else ("F43",),
         "F04": patience,
-        "F03": ("F05", "F20") if kinds == {"mute"} else ("F11", "F20"),
+        "F03": (*(("F05", "F20") if kinds == {"mute"} else ("F11", "F20")), *_by_first_segment(reading)),
         "F06": ("F05",),
         "F13": ("F15", "F19"),
         "F14": ("F15", "F19"),
@@ -235,9 +239,19 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
     return twins.get(name, ())
 
 
+def _by_first_segment(reading: Reading) -> tuple[str, ...]:
+    """Return the boxes that a single look into a buffer takes after, if the buffer has a segment's size."""
+    if not reading.failed("E3"):
+        return ()
+    if not reading.failed("E3(after)"):
+        return ("F09",)
+    return () if reading.failed("E7") else ("F08",)
+
+
 def _is_always_by_pause(reading: Reading) -> bool:
     """Tell whether cut hellos with a pause failed each time: a pool would let some through."""
-    outcomes = [each.is_ok for each in reading.counted if each.attempt.experiment in PAUSED]
+    cuts = decisive_cuts(reading)
+    outcomes = [each.is_ok for each in reading.counted if each.attempt.experiment in cuts]
     return len(outcomes) >= _ENOUGH_PAUSED and not any(outcomes)
 
 

@@ -24,6 +24,7 @@ PAUSED = ("E3", "E3(after)", "E3(3)")
 UNPAUSED = "E3(0)"
 MIN_CUT = 3
 """Fewer cut hellos than this, with a pause or without, do not show that the pause does not matter."""
+_OF_SEGMENTS = ("F13", "F19")
 _Z_95 = 1.96
 _GAP = re.compile(r"E19\((\d+)\)")
 _HOP = re.compile(r"E21\((.+)@(\d+)\)")
@@ -196,7 +197,7 @@ def find_size(hypotheses: Iterable[Hypothesis]) -> SizeLimit | None:
     """
     for each in hypotheses:
         if each.bracket_bytes is not None:
-            return SizeLimit(*each.bracket_bytes, is_of_segments=each.fault == "F13")
+            return SizeLimit(*each.bracket_bytes, is_of_segments=each.fault in _OF_SEGMENTS)
     return None
 
 
@@ -207,7 +208,8 @@ def find_gap(reading: Reading) -> GapDependence | None:
         reading: The attempts, read.
     """
     counted = [each for each in reading.counted if each not in reading.noise]
-    paused = _rate(each for each in counted if each.attempt.experiment in PAUSED)
+    cuts = decisive_cuts(reading)
+    paused = _rate(each for each in counted if each.attempt.experiment in cuts)
     unpaused = _rate(each for each in counted if each.attempt.experiment == UNPAUSED)
     tried = [(pause, each.is_ok) for each in counted if (pause := _pause_ms(each)) is not None]
     passed = max((pause for pause, is_ok in tried if is_ok), default=None)
@@ -215,6 +217,16 @@ def find_gap(reading: Reading) -> GapDependence | None:
     if failed is None:
         return None
     return GapDependence(paused, unpaused, _depends(paused, unpaused), passed, failed)
+
+
+def decisive_cuts(reading: Reading) -> tuple[str, ...]:
+    """Return the cut hellos of which a pause might break each; not that behind the name, where the name is enough.
+
+    Args:
+        reading: The attempts, read.
+    """
+    is_enough = reading.failed("E3") and not reading.failed("E3(after)")
+    return tuple(name for name in PAUSED if name != "E3(after)" or not is_enough)
 
 
 def _depends(paused: Rate, unpaused: Rate) -> bool | None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pqtls.path.boxes import box_hypotheses
 from pqtls.path.hypotheses import (
     LOST,
     PASS,
@@ -50,6 +51,8 @@ def explain(reading: Reading) -> tuple[Hypothesis, ...]:
         if is_alike or not _is_held_up(hypothesis, reading):
             continue
         found[hypothesis.fault] = hypothesis if first is None else _widen(first, hypothesis)
+    if "F13" in found:
+        found.pop("F19", None)  # what a hole explains needs no filter; that one looks the same is said of F13
     return tuple(found.values())
 
 
@@ -82,6 +85,7 @@ def all_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
         reading: The attempts; sizes and segments in them are what thresholds can lie between.
     """
     yield from receiver_hypotheses(reading)
+    yield from box_hypotheses(reading)
     yield from _mtu_hypotheses(reading)
     yield from _hidden_by_a_proxy(reading)
     yield from negotiation_hypotheses(reading)

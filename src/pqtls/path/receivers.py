@@ -1,4 +1,4 @@
-"""What receivers and boxes make of a hello that comes in parts: F01 to F04, and F06 to F09.
+"""What receivers make of a hello that comes in parts: F01 to F04, F06 and F07. Boxes on the way are in `boxes`.
 
 They differ in four things: what they need to see (the whole hello, as its length says; its first record; the name),
 of what (all that came, a buffer's worth, the first segment), whether they wait for it, and what they do without it.
@@ -33,7 +33,7 @@ LONG_PAUSE_S = 0.25
 # One write of up to this size is one segment, also where nobody tells how big they are: the least every host takes.
 SURE_SEGMENT_BYTES = 536
 _BY_CHANCE = 0.01
-_ENDS: frozenset[SymptomKind] = frozenset(("reset", "closed", "not-tls"))
+ENDS: frozenset[SymptomKind] = frozenset(("reset", "closed", "not-tls"))
 
 
 def receiver_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
@@ -45,7 +45,7 @@ def receiver_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     for need, detail in NEEDS.items():
         is_proved = _always if need == "hello" else _was_in_hand(need)
         yield Hypothesis("F01", _read_once(need, REFUSALS), detail, is_proved=is_proved)
-        yield Hypothesis("F04", _read_once(need, _ENDS), detail, is_proved=is_proved)
+        yield Hypothesis("F04", _read_once(need, ENDS), detail, is_proved=is_proved)
     yield Hypothesis(
         "F04",
         _decide_at_once,
@@ -58,8 +58,6 @@ def receiver_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     yield Hypothesis("F07", _fragments)
     yield Hypothesis("F07", _first_record_and_what_came_with_it, "it waits for the first record only")
     yield Hypothesis("F07", _name_in_first_record, "the name must be in the first record")
-    yield Hypothesis("F08", _whole_record)
-    yield Hypothesis("F09", _name_in_first_segment)
 
 
 def _buffer_hypotheses(reading: Reading, need: Need, detail: str) -> Iterator[Hypothesis]:
@@ -67,11 +65,18 @@ def _buffer_hypotheses(reading: Reading, need: Need, detail: str) -> Iterator[Hy
     once = f"it reads once, and {detail}" if detail else "it reads once"
     for low, high in pairwise(sizes):
         bracket = (low, high)
-        yield Hypothesis("F03", _by_size(need, low, KILLS | ROUTINGS), detail, bracket_bytes=bracket)
+        by_size = _by_size(need, low, KILLS | ROUTINGS)
+        yield Hypothesis("F03", by_size, detail, bracket_bytes=bracket, is_proved=_was_taken)
         is_proved = _is_too_big_at_once(need, low)
         yield Hypothesis("F03", _full_at_once(need, low), once, bracket_bytes=bracket, is_proved=is_proved)
         if need != "name":
             yield Hypothesis("F06", closed_window(need, low), detail, bracket_bytes=bracket)
+
+
+def _was_taken(symptoms: Sequence[Symptom]) -> bool:
+    """Tell whether of what failed aloud something was acknowledged, as what a receiver has is; else it never came."""
+    aloud = [each for each in symptoms if each.kind in ENDS or each.kind == "alert"]
+    return not aloud or any(each.acked_bytes != 0 for each in aloud)
 
 
 def _always(_: Sequence[Symptom]) -> bool:
@@ -106,32 +111,40 @@ def _is_surely_cut(sent: Sent, end: int) -> bool:
     return (sent.write_ends[0] if sent.mss_bytes is None else sent.segments()[0].end) < end
 
 
-def _is_paused_before(sent: Sent, end: int) -> bool:
-    """Tell whether a pause that no reader sleeps through comes before a byte of the stream."""
-    return any(segment.pause_s >= LONG_PAUSE_S and segment.start < end for segment in sent.segments())
+def is_paused_before(sent: Sent, end: int) -> bool:
+    """Tell whether a pause that no reader sleeps through comes before a byte of the stream.
 
-
-def _is_unsure(sent: Sent, end: int) -> bool:
-    """Tell whether nobody knows if the first segment ends before or behind a place in the stream.
-
-    A proxy cuts anew; without TCP's own facts a clamp on the way goes unseen. Pauses and small writes stay.
+    Args:
+        sent: What was sent.
+        end: Up to which byte.
     """
-    if _is_paused_before(sent, sent.size_bytes):
-        return False
-    if sent.is_relayed:
-        return end > SURE_SEGMENT_BYTES or sent.segments()[0].end < end
-    return sent.mss_bytes is None and SURE_SEGMENT_BYTES < end <= sent.write_ends[0]
+    return any(segment.pause_s >= LONG_PAUSE_S and segment.start < end for segment in sent.segments())
 
 
 def _read_once(need: Need, kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
     def forecast(symptom: Symptom) -> Forecast:
         sent = sent_of(symptom)
-        if _is_paused_before(sent, _needed_end(sent, need)):
-            return fails(kinds)
+        if is_paused_before(sent, _needed_end(sent, need)):
+            # What has read has the second part too by then, and its kernel has said so.
+            is_let_through = is_late(symptom) and symptom.acked_bytes == sent.segments()[0].end
+            return fails(frozenset() if is_let_through else kinds)
         is_open = _is_cut(sent, need) or _is_beyond_first_record(sent, need)
         return either(kinds) if is_open or _is_cut(symptom.attempt.sent_again, "hello") else PASS
 
     return forecast
+
+
+def is_late(symptom: Symptom) -> bool:
+    """Tell whether a hello that was cut by a pause failed after its second part, where what kills at once is heard of.
+
+    Args:
+        symptom: An attempt that was not just silent.
+    """
+    sent = sent_of(symptom)
+    is_far = (symptom.attempt.connect_s or 0.0) > LONG_PAUSE_S / 2
+    is_heard = symptom.kind in ENDS or symptom.kind == "alert"
+    is_cut = is_paused_before(sent, sent.size_bytes) and not sent.is_relayed
+    return is_cut and is_heard and not is_far and not symptom.attempt.was_early
 
 
 def _was_in_hand(need: Need) -> Callable[[Sequence[Symptom]], bool]:
@@ -158,7 +171,7 @@ def _was_in_hand(need: Need) -> Callable[[Sequence[Symptom]], bool]:
 def _decide_at_once(symptom: Symptom) -> Forecast:
     """A router that may decide as soon as there is a connection: a race even for the smallest hello."""
     sent = sent_of(symptom)
-    return fails(_ENDS) if _is_paused_before(sent, sent.size_bytes) else either(_ENDS)
+    return fails(ENDS) if is_paused_before(sent, sent.size_bytes) else either(ENDS)
 
 
 def _fails_more_when_paused(symptoms: Sequence[Symptom]) -> bool:
@@ -169,7 +182,7 @@ def _fails_more_when_paused(symptoms: Sequence[Symptom]) -> bool:
     others = (each for each in symptoms if each.attempt.experiment != CONTROL)
     whole = [each for each in others if not _is_cut(each.attempt.sent, "hello") and not each.is_after_retry]
     failed = sum(not each.is_ok for each in whole)
-    paused = sum(_is_paused_before(sent_of(each), sent_of(each).size_bytes) for each in symptoms)
+    paused = sum(is_paused_before(sent_of(each), sent_of(each).size_bytes) for each in symptoms)
     return bool(whole) and failed > 0 and wilson(failed, len(whole))[1] ** paused < _BY_CHANCE
 
 
@@ -179,7 +192,7 @@ def _default_server(symptom: Symptom) -> Forecast:
     if not _is_cut(sent, "hello"):
         return PASS
     is_name_late = (sent.name_end or 0) > sent.segments()[0].end
-    return fails(kinds) if is_name_late and _is_paused_before(sent, sent.size_bytes) else either(kinds)
+    return fails(kinds) if is_name_late and is_paused_before(sent, sent.size_bytes) else either(kinds)
 
 
 def _by_size(need: Need, limit_bytes: int, kinds: frozenset[SymptomKind]) -> Callable[[Symptom], Forecast]:
@@ -256,25 +269,3 @@ def _name_in_first_record(symptom: Symptom) -> Forecast:
     if len(sent.record_ends) > 1 and sent.name_end is None:
         return either(ROUTINGS)
     return fails(ROUTINGS) if (sent.name_end or 0) > sent.record_ends[0] else PASS
-
-
-def _whole_record(symptom: Symptom) -> Forecast:
-    sent = sent_of(symptom)
-    is_unsure = _is_unsure(sent, sent.record_ends[0])
-    if not is_unsure and sent.record_ends[0] <= sent.segments()[0].end:
-        return PASS
-    kinds: frozenset[SymptomKind] = frozenset(("alert", "reset", "closed", "not-tls"))
-    if sent.is_relayed:
-        kinds |= {"mute"}  # what is dropped behind a proxy has been acknowledged by it
-    # Dropped, not reset: then nothing of the first segment is ever acknowledged. Else something came through.
-    elif symptom.kind in ("lost", "timeout") and not symptom.acked_bytes:
-        kinds |= {"lost"}
-    return either(kinds) if is_unsure else fails(kinds)
-
-
-def _name_in_first_segment(symptom: Symptom) -> Forecast:
-    sent = sent_of(symptom)
-    kinds = KILLS | ROUTINGS
-    if sent.name_end is None or _is_unsure(sent, sent.name_end):
-        return either(kinds)
-    return fails(kinds) if sent.name_end > sent.segments()[0].end else PASS

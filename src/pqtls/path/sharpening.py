@@ -26,7 +26,7 @@ _MAX_SIZES, _MAX_SIZES_FULL = 8, 14
 # The steps of the pause in ms, between none and the 300 of E3.
 _GAPS_MS = (10, 30, 100)
 _BY_PAUSE = frozenset(("F01", "F02", "F04", "F08"))
-HAS_PLACE = frozenset(("F01", "F04", "F08", "F09", "F13", "F22", "F23", "F24", "F25", "F26"))
+HAS_PLACE = frozenset(("F01", "F04", "F08", "F09", "F13", "F19", "F22", "F23", "F24", "F25", "F26"))
 """Classes in which a packet is dropped or answered, so that there is a hop where that is done."""
 # Flights of one segment, or a first one alone for a while: of two, the first would be heard of before both have told.
 _FLIGHTS = ("E3", "E9", "E15", "E15c", "E13", "E16c", "E4", "E10", "E14", "E2s")
@@ -48,7 +48,7 @@ def next_sharpening(
     """
     faults = {each.fault for each in hypotheses}
     found = None
-    if faults & {"F03", "F13"}:
+    if faults & {"F03", "F13", "F19"}:
         found = _next_size(reading, find_size(hypotheses), is_full=is_full)
     if found is None and faults & _BY_PAUSE:
         found = _next_gap(reading)

@@ -104,12 +104,24 @@ def _fragment_intolerant(fault: str, rng: random.Random) -> Scenario:
 
 def _whole_record(fault: str, rng: random.Random) -> Scenario:
     box = Box("whole-record", rng.choice(("reset", "drop", "close")))
-    return _scenario(fault, rng, {"F08"}, box=box, link=_link(rng, clamp_bytes=_clamp(rng)))
+    # What ends the stream in the server's name has acknowledged the first segment: so would a quick reader.
+    expected = {"F01", "F04", "F08"} if box.kill == "close" else {"F08"}
+    return _scenario(fault, rng, expected, box=box, link=_link(rng, clamp_bytes=_clamp(rng)))
 
 
 def _name_in_first(fault: str, rng: random.Random) -> Scenario:
     box = Box("name", rng.choice(("reset", "drop")))
     return _scenario(fault, rng, {"F09"}, box=box, link=_link(rng, clamp_bytes=_clamp(rng)))
+
+
+def _continuation(fault: str, rng: random.Random) -> Scenario:
+    box = Box("record-start", rng.choice(("reset", "drop")))
+    return _scenario(fault, rng, {"F10"}, box=box, link=_link(rng, clamp_bytes=_clamp(rng)))
+
+
+def _oversize(fault: str, rng: random.Random) -> Scenario:
+    box = Box("small", "reset", limit_bytes=rng.randint(530, 1447))
+    return _scenario(fault, rng, {"F19"}, box=box)
 
 
 def _forward_hole(fault: str, rng: random.Random) -> Scenario:
@@ -275,11 +287,13 @@ DRAWINGS: dict[str, Callable[[str, random.Random], Scenario]] = {
     "F07": _fragment_intolerant,
     "F08": _whole_record,
     "F09": _name_in_first,
+    "F10": _continuation,
     "F13": _forward_hole,
     "F14": _reverse_hole,
     "F16": _low_mtu,
     "F17": _clamped,
     "F18": _small_window,
+    "F19": _oversize,
     "F22": _unknown_group,
     "F23": _blocked_number,
     "F24": _ml_dsa,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pqtls.wire.packets import TcpSegment
 
 _MAX_CONNECTIONS = 4096
+_RECORD_TYPES = range(20, 24)
 _NAME_EXTENSION = b"\x00\x00"
 
 
@@ -57,6 +58,8 @@ class FirstFlightPolicy:
         is_bad = self._is_bad(connection, offset, segment.payload)
         if is_bad is None:
             return "pass"
+        if is_bad and self.box.wants == "record-start" and self.box.kill == "drop":
+            return "drop"  # it has no memory: the next packet is judged by itself
         connection.state = "killed" if is_bad else "passed"
         if not is_bad:
             return "pass"
@@ -66,6 +69,10 @@ class FirstFlightPolicy:
         """Tell whether the first bytes are bad; None if that cannot be told yet."""
         if self.box.wants == "content":
             return self._is_disliked(connection, offset, payload)
+        if self.box.wants == "record-start":
+            return None if payload[0] in _RECORD_TYPES else True
+        if self.box.wants == "small":
+            return None if len(payload) <= self.box.limit_bytes else True
         if offset:
             return True  # the first packet was overtaken: a box that looks at packets sees a part
         if self.box.wants == "whole-record":

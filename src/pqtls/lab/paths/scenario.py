@@ -66,18 +66,21 @@ class Box:
     """A box on the path that looks at a connection's first bytes.
 
     Attributes:
-        wants: The first segment must hold the whole first record, or the name; or a whole hello is judged.
+        wants: The first segment must hold the whole first record, or the name; every packet must begin with a record,
+            or be small; or a whole hello is judged.
         kill: "reset", "drop", "close" or "alert:N".
         dislikes: What a judge of whole hellos does not bear.
         block_s: Seconds for which the client is blocked after a kill, 0 for not at all.
         block_kind: How.
+        limit_bytes: Payload that is still small.
     """
 
-    wants: Literal["whole-record", "name", "content"]
+    wants: Literal["whole-record", "name", "record-start", "small", "content"]
     kill: str
     dislikes: Dislike | None = None
     block_s: float = 0.0
     block_kind: Literal["reset", "drop"] = "drop"
+    limit_bytes: int = 1300
 
 
 @dataclass(frozen=True, slots=True)
