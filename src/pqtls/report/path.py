@@ -72,8 +72,8 @@ def _render_details(found: Diagnosis) -> list[Line]:
         if number:  # the first is what the answer begins with
             detail = f"; {fault.detail}" if fault.detail else ""
             lines.append(_row("or", f"{fault.id} {entry.name}, {fault.confidence:.0%}{detail}"))
-        if entry.radar:
-            lines.append(_row("radar", f"Cloudflare Radar calls it {entry.radar}"))
+        radar = _row("radar", f"Cloudflare Radar calls it {entry.radar}")
+        lines += [radar] if entry.radar and radar not in lines else []
         hit = [f"{each.what} ({each.source})" for each in entry.victims[:_MAX_VICTIMS]]
         lines += [_row("hit", each) for each in hit if each not in found.answer]
     gap, hops = found.findings.gap, found.findings.hops
