@@ -79,7 +79,8 @@ def _render_details(found: Diagnosis) -> list[Line]:
     gap, hops = found.findings.gap, found.findings.hops
     if gap is not None:
         lines += [_row("pause", text) for text in say_gap(gap) if text not in found.answer]
-        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}, without {gap.unpaused.say_interval()}"))
+        without = f", without {gap.unpaused.say_interval()}" if gap.unpaused.attempts else ""
+        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}{without}"))
     if hops is not None and say_hops(hops) not in found.answer:
         lines.append(_row("hops", f"{hops.flight} ends {say_hops(hops)}"))
     for workaround in found.workarounds:
