@@ -153,27 +153,29 @@ def test_up_on_loopback_needs_no_namespaces(place: Path) -> None:
     """Any program of this machine meets the server at a port; the certificate fits, and so does what is named."""
     words = command("up", "F22", "--loopback")
     with subprocess.Popen(words, env=environment(place), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().split(", ")[1].removeprefix("port "))
-        script, _, url = process.stdout.readline().split()
-        assert url == f"https://localhost:{port}/"
-        result = subprocess.run(
-            [script, sys.executable, "-c", CLIENT.replace("443", str(port)), "localhost", "0"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        named = subprocess.run(
-            [sys.executable, "-c", "from pqtls.cli import main; main()", "path", "-4", f"localhost:{port}"],
-            env=environment(place),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        process.send_signal(signal.SIGINT)
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(", ")[1].removeprefix("port "))
+            script, *told = process.stdout.readline().split()
+            result = subprocess.run(
+                [script, sys.executable, "-c", CLIENT.replace("443", str(port)), "localhost", "0"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            named = subprocess.run(
+                [sys.executable, "-c", "from pqtls.cli import main; main()", *told[1:], "-4"],
+                env=environment(place),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+    assert told == ["pqtls", "path", f"localhost:{port}"]
     assert "pqtls lab: " in result.stdout, result.stderr
     assert named.returncode == 1
     assert "F22 unknown-group-intolerant" in named.stdout

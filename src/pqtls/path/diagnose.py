@@ -60,7 +60,7 @@ def diagnose(attempts: Sequence[Attempt], *, is_cut_short: bool = False) -> Diag
     found = _name(reading, attempts)
     notes = list(found.notes)
     if is_cut_short:
-        notes.append("The limit of time or connections ended the examination early; --full lifts it.")
+        notes.append("The limit of time or connections ended the examination early; --full allows more.")
     if reading.noise:
         names = ", ".join(sorted({each.attempt.experiment for each in reading.noise}))
         notes.append(f"A silence that did not recur was taken for packet loss: {names}.")

@@ -72,14 +72,15 @@ def _render_details(found: Diagnosis) -> list[Line]:
         if number:  # the first is what the answer begins with
             detail = f"; {fault.detail}" if fault.detail else ""
             lines.append(_row("or", f"{fault.id} {entry.name}, {fault.confidence:.0%}{detail}"))
-        if entry.radar:
-            lines.append(_row("radar", f"Cloudflare Radar calls it {entry.radar}"))
+        radar = _row("radar", f"Cloudflare Radar calls it {entry.radar}")
+        lines += [radar] if entry.radar and radar not in lines else []
         hit = [f"{each.what} ({each.source})" for each in entry.victims[:_MAX_VICTIMS]]
         lines += [_row("hit", each) for each in hit if each not in found.answer]
     gap, hops = found.findings.gap, found.findings.hops
     if gap is not None:
         lines += [_row("pause", text) for text in say_gap(gap) if text not in found.answer]
-        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}, without {gap.unpaused.say_interval()}"))
+        without = f", without {gap.unpaused.say_interval()}" if gap.unpaused.attempts else ""
+        lines.append(_row("pause", f"with 0.3 s {gap.paused.say_interval()}{without}"))
     if hops is not None and say_hops(hops) not in found.answer:
         lines.append(_row("hops", f"{hops.flight} ends {say_hops(hops)}"))
     for workaround in found.workarounds:
