@@ -360,6 +360,9 @@ class TestSaysWhatIsNotVisible:
         for name in ("SSL_connect", "SSL_new"):  # the second is what no connection can do without
             recording, _ = run(CLIENT + call + f"connect()\nlibrary.{name}", server)
             assert f"{name} of a C library" in recording.blind_spots[0]
+        by_handle = "import _ctypes\n_ctypes.dlsym(library._handle, 'SSL_new')\nconnect()\n"
+        recording, _ = run(CLIENT + call + by_handle, server)
+        assert "SSL_new of a C library" in recording.blind_spots[0]
 
     def test_a_popen_that_spawns_is_one_start(self, server: dict[str, str]) -> None:
         """Without close_fds, and from 3.13 on mostly, subprocess starts programs by os.posix_spawn."""

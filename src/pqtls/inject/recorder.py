@@ -152,7 +152,7 @@ class Recorder:
                 by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.13
                 if (by.f_globals.get("__name__"), by.f_code.co_name) != ("subprocess", "_posix_spawn"):
                     self.note_child(*_started(event, arguments))
-            elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
+            elif event in ("ctypes.dlsym", "ctypes.dlsym/handle") and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
             self.file.lost += 1
