@@ -247,6 +247,8 @@ def test_ones_own_script(tmp_path: Path, name: str, script: str, code: int, sour
     connections = connections_of_cases(lines)
     assert [each["sources"] for each in connections] == ([] if sources is None else [sources])
     assert all(each["handshake"]["server_hello"]["group"] == "X25519MLKEM768" for each in connections)
+    notes = next(line for line in lines if line["schema"] == "pqtls/case/1")["notes"]
+    assert any("no QUIC" in note for note in notes) == (name != "own.py")
 
 
 def test_packets_on_standard_output(tmp_path: Path) -> None:

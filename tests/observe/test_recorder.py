@@ -336,7 +336,9 @@ class TestSaysWhatIsNotVisible:
 
     def test_what_multiprocessing_starts_is_no_blind_spot(self, server: dict[str, str]) -> None:
         script = CLIENT + "import multiprocessing as m\nconnect()\np = m.get_context('spawn').Process(target=print)\n"
-        recording, _ = run(script + "p.start(); p.join()", server)
+        recording, _ = run(
+            script + "p.start(); p.join()\nimport time; time.sleep(0.5)  # for its resource tracker", server
+        )
         assert recording.blind_spots == ()
         assert len(recording.processes) >= 2
 
@@ -355,8 +357,12 @@ class TestSaysWhatIsNotVisible:
         call = "import ctypes, _ssl\nctypes.CDLL(_ssl.__file__)\nlibrary = ctypes.CDLL('libssl.so.3')\n"
         recording, _ = run(CLIENT + call + "connect()\nlibrary.OpenSSL_version_num", server)
         assert recording.blind_spots == ()
-        recording, _ = run(CLIENT + call + "connect()\nlibrary.SSL_connect", server)
-        assert "SSL_connect of a C library" in recording.blind_spots[0]
+        for name in ("SSL_connect", "SSL_new"):  # the second is what no connection can do without
+            recording, _ = run(CLIENT + call + f"connect()\nlibrary.{name}", server)
+            assert f"{name} of a C library" in recording.blind_spots[0]
+        by_handle = "import _ctypes\n_ctypes.dlsym(library._handle, 'SSL_new')\nconnect()\n"
+        recording, _ = run(CLIENT + call + by_handle, server)
+        assert "SSL_new of a C library" in recording.blind_spots[0]
 
     def test_a_popen_that_spawns_is_one_start(self, server: dict[str, str]) -> None:
         """Without close_fds, and from 3.13 on mostly, subprocess starts programs by os.posix_spawn."""
@@ -398,10 +404,72 @@ class TestSaysWhatIsNotVisible:
         script = (
             "import os\nfolder = os.environ['PQTLS_RECORD']\n"
             + CLIENT
+            + "os.close(1023)\n"  # the spare descriptor
             + "os.rename(folder, folder + '-away')\nconnect()\nos.rename(folder + '-away', folder)\nconnect()\n"
         )
         recording, _ = run(script, server)
         assert len(recording.observations) == 1
+        assert any("lost" in spot for spot in recording.blind_spots)
+
+    @pytest.mark.parametrize(
+        "hinder",
+        [
+            "folder = os.environ['PQTLS_RECORD']; os.rename(folder, folder + '-away')",
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))",
+            "os.setgid(65534); os.setuid(65534)",
+        ],
+        ids=["moved", "no-descriptor", "setuid"],
+    )
+    def test_a_record_out_of_reach_goes_on(self, server: dict[str, str], hinder: str) -> None:
+        """Until the end, of which no exit handler tells: what was lost then would never have been said."""
+        if "setuid" in hinder and os.geteuid() != 0:
+            pytest.skip("only root can become another user")
+        script = (
+            "import os, resource\n" + CLIENT + "connect()\n"
+            "tcp = socket.create_connection(('127.0.0.1', int(os.environ['PORT'])))\n"
+            f"{hinder}\n"
+            f"tls = context.wrap_socket(tcp, server_hostname={HOST!r}); assert tls.recv(5)\nos._exit(0)\n"
+        )
+        with RecorderFolder() as recorder:
+            command = [sys.executable, "-c", script]
+            subprocess.run(command, env=recorder.environment(server), capture_output=True, check=True)
+            away = recorder.folder.with_name(recorder.folder.name + "-away")
+            if away.exists():
+                away.rename(recorder.folder)
+            recording = recorder.read()
+        assert [each.handshake.complete for each in recording.observations] == [True, True]
+        assert recording.blind_spots == ()
+
+    def test_a_record_that_nothing_can_be_added_to_says_so(self, server: dict[str, str]) -> None:
+        script = (
+            "import os, resource, signal\n" + CLIENT + "connect()\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\nconnect()\nos._exit(0)\n"
+        )
+        recording, _ = run(script, server)
+        assert len(recording.observations) == 1
+        assert any("lost" in spot for spot in recording.blind_spots)
+
+    def test_nothing_is_written_into_what_a_program_puts_in_the_spares_place(
+        self, server: dict[str, str], tmp_path: Path
+    ) -> None:
+        script = (
+            "import os\nfolder = os.environ['PQTLS_RECORD']\n" + CLIENT + "connect()\n"
+            f"mine = os.open({str(tmp_path / 'mine')!r}, os.O_RDWR | os.O_CREAT)\nos.dup2(mine, 1023)\n"
+            "os.rename(folder, folder + '-away')\nconnect()\nprint(os.fstat(1023).st_size)\n"
+            "os.rename(folder + '-away', folder)\n"
+        )
+        recording, output = run(script, server)
+        assert output == "0\n"
+        assert any("lost" in spot for spot in recording.blind_spots)
+
+    def test_a_fork_that_cannot_begin_a_record_says_so_in_its_parents(self, server: dict[str, str]) -> None:
+        script = (
+            "import os\nfolder = os.environ['PQTLS_RECORD']\n" + CLIENT + "connect()\n"
+            "os.rename(folder, folder + '-away')\n"
+            "if os.fork() == 0:\n    connect()\n    os._exit(0)\n"
+            "os.wait()\nos.rename(folder + '-away', folder)\n"
+        )
+        recording, _ = run(script, server)
         assert any("lost" in spot for spot in recording.blind_spots)
 
     @pytest.mark.parametrize(

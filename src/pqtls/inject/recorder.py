@@ -6,8 +6,7 @@ then gives every `ssl.SSLContext` a message callback: OpenSSL hands it each hand
 Hellos, TLS 1.2 ServerKeyExchange and alerts are copied; of all other messages only the type is noted.
 Nothing else of a connection is read: no certificates, no payload, no keys.
 
-Each line goes to a private file of this process with its own open, write and close: a crash loses nothing,
-and no file descriptor is held that a program could close and then reuse for something else.
+Each line goes to a private file of this process at once (record_file.py): a crash loses nothing.
 
 Lines are JSON objects, told apart by "e":
     start   the process: pid, ppid, python            ready   ssl is imported and the hook was seen to work
@@ -71,7 +70,7 @@ SHELLS = frozenset(("ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mks
 # Functions of C libraries by which a program that calls them itself (ctypes) speaks TLS past Python's ssl.
 TLS_FUNCTIONS = frozenset(
     (
-        *("SSL_connect", "SSL_do_handshake", "SSL_write", "BIO_new_ssl_connect", "BIO_do_handshake"),
+        *("SSL_new", "SSL_connect", "SSL_do_handshake", "SSL_write", "BIO_new_ssl_connect", "BIO_do_handshake"),
         *("gnutls_handshake", "curl_easy_perform", "curl_multi_perform", "mbedtls_ssl_handshake", "wolfSSL_connect"),
     )
 )
@@ -95,66 +94,42 @@ class Recorder:
     """Writes the lines of one process.
 
     Args:
-        folder: Private folder that pqtls made; this process adds one file to it.
+        file: A `record_file.RecordFile`.
     """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.lost = 0
+    def __init__(self, file: Any) -> None:
+        self.file = file
         self.probe_hellos: list[bytes] | None = None
         self._stacks: set[str] = set()
         self._connections: Any = None
         self._count = 0
-        self._begin_file()
-
-    def _begin_file(self) -> None:
-        self.pid = os.getpid()
-        self._path = os.path.join(self.folder, "%d-%d.jsonl" % (self.pid, time.time_ns()))  # noqa: UP031
 
     def after_fork(self) -> None:
         """Give a forked child a file of its own; its parent's connections stay with the parent."""
-        self._begin_file()
-        self.lost = 0
+        self.file.begin()
         stacks, self._stacks = self._stacks, set()
         self.write_start(forked=True)
         for name in stacks:
             self.note_stack(name)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line; if that fails, count it as lost and say so with the next line that succeeds."""
+        """Append one line."""
         import json  # not at the top: programs without TLS should not pay for it
 
-        self._append(json.dumps(line, separators=(",", ":")))
-
-    def _append(self, text: str) -> None:
-        lost = '{"e":"lost","n":%d}\n' % self.lost if self.lost else ""  # noqa: UP031
-        data = (lost + text + "\n").encode()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            descriptor = os.open(self._path, flags, 0o600)
-        except OSError:
-            self.lost += 1
-            return
-        try:
-            written = os.write(descriptor, data)
-        except OSError:
-            written = 0
-        finally:
-            os.close(descriptor)
-        self.lost = 0 if written == len(data) else self.lost + 1
+        self.file.append(json.dumps(line, separators=(",", ":")))
 
     def write_start(self, *, forked: bool = False) -> None:
         """Write that this process exists and is being watched."""
         python = ".".join(map(str, sys.version_info[:3]))
-        values = (self.pid, os.getppid(), python, time.time_ns(), str(forked).lower())
-        self._append('{"e":"start","pid":%d,"ppid":%d,"python":"%s","t":%d,"forked":%s}' % values)  # noqa: UP031
+        values = (self.file.pid, os.getppid(), python, time.time_ns(), str(forked).lower())
+        self.file.append('{"e":"start","pid":%d,"ppid":%d,"python":"%s","t":%d,"forked":%s}' % values)  # noqa: UP031
 
     def write_exit(self) -> None:
         """Write that the process ends normally, and any other TLS stack that it had loaded unnoticed."""
         for module, name in OTHER_STACKS.items():
             if module in sys.modules:
                 self.note_stack(name)
-        self._append('{"e":"exit"}')
+        self.file.append('{"e":"exit"}')
 
     def note_stack(self, name: str) -> None:
         """Write, once, that another TLS stack is here.
@@ -177,10 +152,10 @@ class Recorder:
                 by = sys._getframe(1)  # subprocess has told of its own posix_spawn, which is its usual way since 3.13
                 if (by.f_globals.get("__name__"), by.f_code.co_name) != ("subprocess", "_posix_spawn"):
                     self.note_child(*_started(event, arguments))
-            elif event == "ctypes.dlsym" and arguments[1] in TLS_FUNCTIONS:
+            elif event in ("ctypes.dlsym", "ctypes.dlsym/handle") and arguments[1] in TLS_FUNCTIONS:
                 self.note_stack(f"{arguments[1]} of a C library (ctypes)")
         except Exception:  # noqa: BLE001
-            self.lost += 1
+            self.file.lost += 1
 
     def note_child(self, name: str, is_shell: bool) -> None:
         """Write that another program is started, perhaps a shell, which may start any number of others."""
@@ -311,7 +286,7 @@ class Recorder:
         try:
             self._see(conn, direction, content, message, data)
         except Exception:  # noqa: BLE001
-            self.lost += 1
+            self.file.lost += 1
 
     def _see(self, conn: Any, direction: str, content: int, message: int, data: bytes) -> None:
         if content not in (HANDSHAKE, ALERT, RECORD_HEADER):
@@ -481,6 +456,18 @@ recorder: Recorder | None = None
 """This process's, once it was started."""
 
 
+def _load_record_file() -> Any:
+    """Load record_file.py, which lies beside this file, by its path: this process may not have pqtls installed."""
+    from _frozen_importlib_external import SourceFileLoader  # loaded at every start: it costs nothing
+
+    name = "_pqtls_record_file"
+    module: Any = type(sys)(name)
+    loader = SourceFileLoader(name, os.path.join(os.path.dirname(__file__), "record_file.py"))
+    module.__file__, sys.modules[name] = loader.path, module
+    loader.exec_module(module)
+    return module
+
+
 def start(folder: str) -> None:
     """Begin to record in this process.
 
@@ -488,7 +475,7 @@ def start(folder: str) -> None:
         folder: Private folder for the lines.
     """
     global recorder  # noqa: PLW0603 - `pqtls.group` asks it
-    recorder = Recorder(folder)
+    recorder = Recorder(_load_record_file().RecordFile(folder))
     recorder.write_start()
     atexit.register(recorder.write_exit)
     if hasattr(os, "register_at_fork"):

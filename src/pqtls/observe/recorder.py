@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pqtls import inject
+from pqtls.inject.record_file import CUT_SUFFIX
 from pqtls.observe.observation import Observation, Process, observe
 from pqtls.wire.facts import Side
 from pqtls.wire.tracker import HandshakeTracker
@@ -225,6 +226,7 @@ class _ProcessReader:
     current: dict[int, _Connection] = field(default_factory=dict)
 
     def read(self, path: Path) -> None:
+        self.lost_lines += path.name.endswith(CUT_SUFFIX)
         for text in _read_lines(path):
             try:
                 line = json.loads(text)

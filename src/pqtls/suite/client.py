@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pqtls.suite.process import Finished, ProcessGroups
 
 TargetT = TypeVar("TargetT")
+_SEEN_BY_CAPTURE_ALONE = "what the capture alone judges it judges by TCP: no QUIC (HTTP/3), nothing over UNIX sockets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Client(Generic[TargetT]):
             remedy = [self._network.remedy] if unrecorded and self._network.remedy else []
             return (*unrecorded, *blind_spots, *missed, *remedy), ()
         if unrecorded:
-            return (*blind_spots, *missed, *wire.doubts), unrecorded
+            return (*blind_spots, *missed, *wire.doubts), (*unrecorded, _SEEN_BY_CAPTURE_ALONE)
         if wire.doubts:  # the capture lost something, and the recorder nothing
             return tuple(blind_spots), (*wire.doubts, *missed)
         return (*blind_spots, *missed), ()
