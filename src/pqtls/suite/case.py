@@ -7,6 +7,7 @@ top of the script, `# key: value`; nothing of the script is run to read it.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -117,8 +118,10 @@ def select_cases(names: tuple[str, ...], present: tuple[Case, ...] = ()) -> tupl
     chosen = (*(case for case in cases if not names or case.name in names), *own)
     missing = sorted({name for case in chosen for name in case.missing()})
     if missing:
+        ours = {name for case in cases for name in case.missing()}
+        wanted = [*(["pqtls[suite,aws,openssl]"] if ours & set(missing) else []), *sorted(set(missing) - ours)]
         raise UsageError(
             f"These cases need {', '.join(missing)}, not installed here.",
-            "Run: pip install 'pqtls[suite,aws,openssl]', or choose others with --case.",
+            f"Run: pip install {shlex.join(wanted)}, or choose others with --case.",
         )
     return chosen
