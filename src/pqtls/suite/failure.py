@@ -62,7 +62,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("access-denied", "These AWS credentials may not call secretsmanager:ListSecrets."),
     ),
     (
-        r"CredentialRetrievalError|MetadataRetrievalError",
+        r"CredentialRetrievalError|MetadataRetrievalError|Error when retrieving credentials from",
         Failure("no-credentials", "The place that AWS credentials were to come from did not give any."),
     ),
     (
