@@ -27,6 +27,7 @@ PRINTED = [
         "Error when retrieving credentials from container-role: Error retrieving metadata: Received error when "
         'attempting to retrieve container metadata: Could not connect to the endpoint URL: "http://169.254.170.2/creds"',
     ),
+    ("no-credentials", "botocore.exceptions.ConfigParseError: Unable to parse config file: /home/me/.aws/config"),
     ("expired-credentials", "Error loading SSO Token: Token for s does not exist"),
     (
         "expired-credentials",

@@ -40,6 +40,10 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("no-credentials", "The AWS profile that AWS_PROFILE names is not there."),
     ),
     (
+        r"ConfigParseError|Unable to parse config file",
+        Failure("no-credentials", "AWS's own settings (~/.aws/config or credentials) cannot be read: look for a typo."),
+    ),
+    (
         r"PartialCredentialsError|Partial credentials found",
         Failure("no-credentials", "The AWS credentials that were found are not whole."),
     ),
