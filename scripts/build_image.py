@@ -28,6 +28,13 @@ SUITE = "trixie"
 CLIENTS = 8
 DEFAULT = ["test", "--local"]
 CONTROL = ["test", "--local", "--server-groups", "x25519"]
+# A case of the user's own, in a folder that is mounted: two connections, by two libraries.
+OWN_CASE = ["test", "--local", "--case", "/cases/mine.py"]
+MINE = """\
+import boto3, requests
+print(requests.get("https://secretsmanager.us-east-1.amazonaws.com/ping", timeout=10).status_code)
+print(len(boto3.client("secretsmanager", region_name="us-east-2").list_secrets()["SecretList"]))
+"""
 COMPOSED = ["test", "--local", "--json", "/proof/pqtls.jsonl", "--junit", "/proof/pqtls.xml"]
 CAPTURED = ["test", "--local", "--network", "namespaces", "--json", "/proof/pqtls.jsonl", "--junit", "/proof/pqtls.xml"]
 CAPTURED += ["--pcap", "/proof/pqtls.pcap"]
@@ -127,9 +134,10 @@ class Docker:
         call("docker", "build", *secrets, "--tag", self.tag, ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"})
         steps.done("docker build")
 
-    def command(self, arguments: list[str]) -> list[str]:
-        """Return the command that runs the image; without arguments, what it runs by itself."""
-        return ["docker", "run", "--rm", "--interactive", self.tag, *arguments]
+    def command(self, arguments: list[str], volume: str = "") -> list[str]:
+        """Return the command that runs the image, with a folder mounted; without arguments, what it runs by itself."""
+        options = [f"--volume={volume}"] if volume else []
+        return ["docker", "run", "--rm", "--interactive", *options, self.tag, *arguments]
 
     def sealed_command(self, arguments: list[str], proof: Path, *, capture: bool = False) -> list[str]:
         """Return the command that runs the image as compose.yaml does, with or without namespaces allowed in it."""
@@ -238,11 +246,12 @@ class Buildah:
         config: dict[str, Any] = self._inspect()["OCIv1"]["config"]
         return config
 
-    def command(self, arguments: list[str]) -> list[str]:
-        """Return the command that runs the image; without arguments, what it runs by itself."""
+    def command(self, arguments: list[str], volume: str = "") -> list[str]:
+        """Return the command that runs the image, with a folder mounted; without arguments, what it runs by itself."""
         config = self._config()  # buildah run takes the image's user and environment, but not its entry point
         line = [*config["Entrypoint"], *(arguments or config["Cmd"])]
-        return [*CONTAINED, *self._buildah("run", "--isolation=chroot", self._container, "--", *line)]
+        options = ["--isolation=chroot", *([f"--volume={volume}"] if volume else [])]
+        return [*CONTAINED, *self._buildah("run", *options, self._container, "--", *line)]
 
     def sealed_command(self, arguments: list[str], proof: Path, *, capture: bool = False) -> list[str]:
         """Return the command that runs the image as compose.yaml does, with or without namespaces allowed in it."""
@@ -345,6 +354,18 @@ def prove(engine: Docker | Buildah, steps: Steps) -> None:
     if "FAIL:" not in output:
         raise ImageError("the negative control ended with exit code 1, but not by the suite's word")
     steps.done("negative control: exit code 1")
+
+    cases = engine.folder / "cases"
+    cases.mkdir(mode=0o755)
+    (cases / "mine.py").write_text(MINE)
+    output = show(
+        f'docker run --rm -v "$PWD/cases:/cases:ro" {engine.tag} {shlex.join(OWN_CASE)}',
+        engine.command(OWN_CASE, volume=f"{cases}:/cases:ro"),
+        expected=0,
+    )
+    if "PASS: 1 of 1 client, every connection post-quantum (2)" not in output:
+        raise ImageError("the mounted case passed, but not with its two connections")
+    steps.done("a case of the user's own, mounted: exit code 0, both of its connections")
 
     proof = engine.folder / "proof"
     proof.mkdir(mode=0o755)

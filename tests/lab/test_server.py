@@ -169,3 +169,15 @@ def test_nothing_is_left_after_an_exception(ca: LabCA, tmp_path: Path, monkeypat
     assert not Path(f"/proc/{servers.pid}").exists()
     assert set(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
     assert set(threading.enumerate()) == threads
+
+
+def test_the_users_aws_settings_have_no_part_in_it(ca: LabCA, tmp_path: Path) -> None:
+    """moto would read them: with a file that cannot be parsed it did not start."""
+    (tmp_path / ".aws").mkdir()
+    for name in ("config", "credentials"):
+        (tmp_path / ".aws" / name).write_text("[profile broken\n")
+    with (
+        LabServers(ca, sys.executable, {**child_environment(), "HOME": str(tmp_path), "AWS_PROFILE": "x"}) as servers,
+        connect(servers, ca) as tls,
+    ):
+        assert ask(tls, "/ping") == [(200, b"healthy")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pqtls.errors import UsageError
-from pqtls.suite.case import load_builtin_cases, read_case, select_cases
+from pqtls.suite.case import Case, load_builtin_cases, read_case, select_cases
 
 
 def test_the_eight_in_their_order() -> None:
@@ -61,3 +61,16 @@ def test_what_cannot_be_chosen(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=sentence):
             select_cases((name,))
+
+
+def test_what_to_install_is_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that pqtls's extras bring helps a case that needs something else."""
+    needy = tmp_path / "needy.py"
+    needy.write_text("# needs: no-such-distribution, requests\n")
+    with pytest.raises(UsageError) as caught:
+        select_cases((str(needy),))
+    assert caught.value.next_step == "Run: pip install no-such-distribution, or choose others with --case."
+    monkeypatch.setattr(Case, "missing", lambda self: tuple(name for name in self.needs if name != "boto3"))
+    with pytest.raises(UsageError) as caught:
+        select_cases((str(needy), "requests"))
+    assert "pip install 'pqtls[suite,aws,openssl]' no-such-distribution, or" in caught.value.next_step

@@ -22,6 +22,12 @@ PRINTED = [
         "An error occurred (ExpiredTokenException) when calling the ListSecrets operation: The security token "
         "included in the request is expired",
     ),
+    (
+        "no-credentials",
+        "Error when retrieving credentials from container-role: Error retrieving metadata: Received error when "
+        'attempting to retrieve container metadata: Could not connect to the endpoint URL: "http://169.254.170.2/creds"',
+    ),
+    ("no-credentials", "botocore.exceptions.ConfigParseError: Unable to parse config file: /home/me/.aws/config"),
     ("expired-credentials", "Error loading SSO Token: Token for s does not exist"),
     (
         "expired-credentials",

@@ -48,11 +48,16 @@ def lab_client_environment(
         # Both spellings: some libraries prefer one, some know only the other.
         environment[name] = environment[name.lower()] = f"http://{LOOPBACK}:{proxy_port}"
     environment.update(dict.fromkeys(_CA_VARIABLES, str(ca_bundle)))
-    environment.update(_aws_variables(home))
+    environment.update(lab_aws_variables(home))
     return environment
 
 
-def _aws_variables(home: Path) -> dict[str, str]:
+def lab_aws_variables(home: Path) -> dict[str, str]:
+    """Return what keeps AWS's libraries to the lab: made-up credentials, and none of the user's files.
+
+    Args:
+        home: A folder in which AWS's files, of other names than its own, are looked for and not found.
+    """
     return {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from pqtls.errors import BugError
 from pqtls.lab.ca import LabCA
+from pqtls.lab.client_environment import lab_aws_variables
 from pqtls.lab.extras import missing_library
 from pqtls.lab.messages import STATS_REQUEST, ListenerName, ListenerPlan, ListenerStats, ServePlan
 from pqtls.lab.names import LAB_NAMES, LOOPBACK, WRONG_NAME
@@ -44,8 +45,8 @@ class LabServers:
     Args:
         ca: The authority that clients trust.
         python: The interpreter to run them; pqtls and its extras are installed for it.
-        environment: The child's whole environment. The libraries (LD_LIBRARY_PATH) and the groups
-            (OPENSSL_CONF) of the servers are decided there.
+        environment: The child's environment, but for AWS's settings. The libraries (LD_LIBRARY_PATH) and the
+            groups (OPENSSL_CONF) of the servers are decided there.
         minimum_version: Oldest TLS version they accept, None for OpenSSL's own.
         maximum_version: Newest TLS version they accept, None for OpenSSL's own.
         addresses: Where each listens; None for loopback at any free ports.
@@ -69,7 +70,9 @@ class LabServers:
         command = [str(python), "-m", "pqtls.lab.serve"]
         self._command = command if wrap is None else wrap(command)
         self._addresses = dict(addresses or {})
-        self._environment = dict(environment)
+        # moto reads AWS's settings as every AWS client does; a user's own have no part in the lab.
+        self._environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+        self._environment.update(lab_aws_variables(Path(os.devnull)))
         self._versions: tuple[TlsVersion | None, TlsVersion | None] = (minimum_version, maximum_version)
         self._stack = ExitStack()
         self._lock = threading.Lock()

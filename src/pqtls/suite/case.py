@@ -7,6 +7,7 @@ top of the script, `# key: value`; nothing of the script is run to read it.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -118,8 +119,10 @@ def select_cases(names: tuple[str, ...], present: tuple[Case, ...] = ()) -> tupl
     missing = sorted({name for case in chosen for name in case.missing()})
     if missing:
         verb = "is" if len(missing) == 1 else "are"
+        ours = {name for case in cases for name in case.missing()}
+        wanted = [*(["pqtls[suite,aws,openssl]"] if ours & set(missing) else []), *sorted(set(missing) - ours)]
         raise UsageError(
             f"These clients need {', '.join(missing)}, which {verb} not installed here.",
-            "Run: pip install 'pqtls[suite,aws,openssl]', or choose other clients with --case.",
+            f"Run: pip install {shlex.join(wanted)}, or choose other clients with --case.",
         )
     return chosen

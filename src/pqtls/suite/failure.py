@@ -40,6 +40,10 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("no-credentials", "The AWS profile that AWS_PROFILE names is not there."),
     ),
     (
+        r"ConfigParseError|Unable to parse config file",
+        Failure("no-credentials", "AWS's own settings (~/.aws/config or credentials) cannot be read: look for a typo."),
+    ),
+    (
         r"PartialCredentialsError|Partial credentials found",
         Failure("no-credentials", "The AWS credentials that were found are not whole."),
     ),
@@ -62,7 +66,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("access-denied", "These AWS credentials may not call secretsmanager:ListSecrets."),
     ),
     (
-        r"CredentialRetrievalError|MetadataRetrievalError",
+        r"CredentialRetrievalError|MetadataRetrievalError|Error when retrieving credentials from",
         Failure("no-credentials", "The place that AWS credentials were to come from did not give any."),
     ),
     (
