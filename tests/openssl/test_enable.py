@@ -41,6 +41,7 @@ from tests.openssl.venv_tools import (
     make_venv,
     required,
     run,
+    says_again,
 )
 from tests.schemas import validate
 
