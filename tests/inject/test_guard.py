@@ -243,6 +243,27 @@ except pqtls.NotPostQuantum as error:
     assert output.split(None, 2) == ["secp256r1", "True", "<class 'pqtls.NotPostQuantum'> True\n"]
 
 
+def test_a_program_without_pqtls_can_send_it_between_its_processes(graft: Graft, files: Files) -> None:
+    """From a worker of a pool, say: it arrives as what such a program expects of TLS, with all that was known."""
+    output = run_script(
+        graft,
+        files,
+        """
+import guard; guard.install(ssl)
+import pickle
+sys.path[:] = [entry for entry in sys.path if entry != sys.argv[2]]
+context = ssl.create_default_context(cafile=ca)
+context.set_ecdh_curve("prime256v1")
+try:
+    pair(context)
+except ssl.SSLError as error:
+    other = pickle.loads(pickle.dumps(error))
+    print(type(error).__name__, type(other) is ssl.SSLError, str(other) == str(error), other.group, other.reason)
+""",
+    )
+    assert output == "NotPostQuantum True True secp256r1 NOT_POST_QUANTUM\n"
+
+
 @pytest.mark.parametrize("order", ["guard, recorder", "recorder, guard"])
 def test_the_recorder_beside_it(graft: Graft, files: Files, order: str) -> None:
     """In either order both see each message once, refused or not, and a program's own callback is kept."""

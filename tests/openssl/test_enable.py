@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +41,7 @@ from tests.openssl.venv_tools import (
     make_venv,
     required,
     run,
+    says_again,
 )
 from tests.schemas import validate
 
@@ -75,13 +74,6 @@ def site_packages(root: Path) -> Path:
 
 def graft_folder(root: Path) -> Path:
     return root / "lib" / "pqtls-graft" / find_active_id(site_packages(root))
-
-
-def says_again(text: str, root: Path, options: str = "") -> bool:
-    """It says what to type; if the loader is there, it names this environment."""
-    said = re.search(r"; run `([^`]+)` again$", text, re.MULTILINE)
-    where = [] if "pqtls: its loader is gone" in text else ["--venv", str(root)]
-    return said is not None and shlex.split(said[1]) == ["pqtls", "enable", *options.split(), *where]
 
 
 def has_stepped_aside(root: Path, word: str) -> bool:

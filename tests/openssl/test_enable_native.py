@@ -23,9 +23,17 @@ from pqtls.openssl.status import VenvStatus, examine_venv
 from pqtls.openssl.venv import find_venv
 from pqtls.report.status import render_status
 from tests.inject.conftest import Files, files, graft, interpreter, run_guarded, run_peer, shared_cache, source
-from tests.openssl.test_enable import says_again
 from tests.openssl.test_enable_settings import offer, request
-from tests.openssl.venv_tools import ENVIRONMENT, VERSION, disable_venv, enable_venv, hash_tree, make_venv, run
+from tests.openssl.venv_tools import (
+    ENVIRONMENT,
+    VERSION,
+    disable_venv,
+    enable_venv,
+    hash_tree,
+    make_venv,
+    run,
+    says_again,
+)
 from tests.schemas import validate
 
 __all__ = ["files", "graft", "interpreter", "shared_cache", "source"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -59,6 +61,13 @@ def run(root: Path, *arguments: str, **environment: str) -> subprocess.Completed
         timeout=60,
         check=False,
     )
+
+
+def says_again(text: str, root: Path, options: str = "") -> bool:
+    """It says what to type; if the loader is there, it names this environment."""
+    said = re.search(r"; run `([^`]+)` again$", text, re.MULTILINE)
+    where = [] if "pqtls: its loader is gone" in text else ["--venv", str(root)]
+    return said is not None and shlex.split(said[1]) == ["pqtls", "enable", *options.split(), *where]
 
 
 def hash_tree(root: Path) -> str:

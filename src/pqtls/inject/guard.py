@@ -20,6 +20,7 @@ Sources: RFC 9846 sections 4.1.3 (ServerHello), 4.2.8 (key_share), 6.2 (protocol
 from __future__ import annotations
 
 import _socket
+import sys
 
 # Not from `typing`: no import that the program did not ask for.
 TYPE_CHECKING = False
@@ -111,6 +112,11 @@ def _make_error(ssl: Any) -> Any:
 
         host = group = version = ""
         server_side = False
+
+        def __reduce__(self) -> Any:
+            made: Any = super().__reduce__()
+            # A program without pqtls can make nothing of this class, when a worker process sends it one.
+            return made if "pqtls" in sys.modules else (ssl.SSLError, *made[1:])
 
     NotPostQuantum.__module__, NotPostQuantum.__qualname__ = "pqtls", "NotPostQuantum"
     return NotPostQuantum
