@@ -69,7 +69,7 @@ def test_what_to_install_is_what_is_missing(tmp_path: Path, monkeypatch: pytest.
     needy.write_text("# needs: no-such-distribution, requests\n")
     with pytest.raises(UsageError) as caught:
         select_cases((str(needy),))
-    assert caught.value.next_step == "Run: pip install no-such-distribution, or choose others with --case."
+    assert caught.value.next_step == "Run: pip install no-such-distribution, or choose other clients with --case."
     monkeypatch.setattr(Case, "missing", lambda self: tuple(name for name in self.needs if name != "boto3"))
     with pytest.raises(UsageError) as caught:
         select_cases((str(needy), "requests"))
