@@ -140,6 +140,19 @@ def test_a_finished_is_told_by_its_size(suite: str, size: int, is_complete: bool
     assert _with_protected_record(size, suite).complete is is_complete
 
 
+def test_a_lone_record_that_may_be_a_padded_alert_is_no_finished() -> None:
+    """RFC 9846 section 5.4: any record may be padded. After an alert nothing comes; after a certificate something."""
+    vector = load("hybrid")
+    big = Record(23, 0x0303, bytes(600)).build()
+    for records, reason in ((big, "handshake-failed"), (big * 2, "negotiated-hybrid")):
+        tracker = HandshakeTracker()
+        for side, data in (*vector.flights[:2], (Side.CLIENT, records)):
+            tracker.receive_data(side, data)
+        tracker.receive_end("closed")
+        assert tracker.handshake is not None
+        assert judge(tracker.handshake).reason == reason
+
+
 def test_a_lone_alert_sized_record_is_a_refusal() -> None:
     handshake = _with_protected_record(19)
     assert handshake.encrypted_alert_likely
@@ -210,7 +223,7 @@ def test_no_finished_counts_before_the_servers_own() -> None:
     side, data = vector.flights[1]
     hello, *rest = RecordReader().receive_data(data)
     assert rest, "the server's protected flight came with its hello"
-    junk = (Side.CLIENT, Record(23, 0x0303, bytes(256)).build())
+    junk = (Side.CLIENT, Record(23, 0x0303, bytes(256)).build() * 2)
     assert not vector.track([vector.flights[0], (side, hello.build()), junk]).complete
     assert vector.track([vector.flights[0], (side, data), junk]).complete, "the control: after its flight it counts"
 

@@ -8,8 +8,8 @@ When is a handshake complete? With messages: when both Finished were seen. With 
 them: when, after the ServerHello, the client sent a protected record that can hold a Finished (RFC 9846
 sections 4.4.4, 5.2: a 4-byte header, the hash, one type byte and a 16-byte tag). A client that refuses sends
 one record that holds an alert, 19 bytes with most suites: it is told apart by its size, and ends it. The server's
-own protected flight must have come first, with room for its Finished. With a client certificate the first such
-record holds the Certificate that precedes the Finished.
+own protected flight must have come first, with room for its Finished. A record bigger than a lone Finished's holds a
+client certificate, or padding, be it of an alert: it takes one more, since after an alert nothing comes.
 
 Bytes are taken in the order in which they passed the witness; a server's that come before the ClientHello are
 kept until it is there.
@@ -83,6 +83,7 @@ class HandshakeTracker:
         self._sees_messages = False
         self._is_complete = False
         self._has_alert_record = False
+        self._has_big_record = False
         self._ended: Ending | None = None
         self._malformed: str | None = None
         self._started_ns: int | None = None
@@ -318,8 +319,10 @@ class HandshakeTracker:
         finished_bytes = HEADER_BYTES + (48 if suite in _SHA384_SUITES else 32)
         has_server_finished = self._server_protected_bytes >= finished_bytes + overhead
         if len(record.payload) >= finished_bytes + overhead and has_server_finished:
+            # A bigger one may hold a certificate before the Finished, but also a padded alert, which ends it.
+            self._is_complete = self._has_big_record or len(record.payload) == finished_bytes + overhead
+            self._has_big_record = True
             self._client_finished_ns = self._now_ns
-            self._is_complete = True
         elif len(record.payload) == ALERT_BYTES + overhead:
             self._has_alert_record = True
 
