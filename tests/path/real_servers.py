@@ -235,25 +235,35 @@ def broken_retry(*, is_echoed: bool = True, is_needless: bool = False) -> Callab
 
     def judge(connection: socket.socket) -> bytes | None:
         data = read_whole(connection)
-        found = read_hello(data)
-        assert found is not None
-        hello = found[0]
+        hello = hello_of(data)
         shares = [share.group for share in hello.key_shares or ()]
         if 0x1D in shares and not (is_needless and HYBRID in shares):
             return data
-        retry = ServerHello(
-            TLS12,
-            HELLO_RETRY_RANDOM,
-            hello.session_id if is_echoed else b"",
-            0x1301,
-            0,
-            (Extension(SUPPORTED_VERSIONS, push_int(TLS13, 2)), Extension(KEY_SHARE_TYPE, push_int(0x1D, 2))),
-        ).build()
-        connection.sendall(Record(22, TLS12, b"\x02" + push_vector(retry, 3)).build())
-        connection.recv(65_536)
+        answer_with_retry(connection, hello, 0x1D, is_echoed=is_echoed)
         return None
 
     return judge
+
+
+def hello_of(data: bytes) -> ClientHello:
+    """Return the hello that the bytes are."""
+    found = read_hello(data)
+    assert found is not None
+    return found[0]
+
+
+def answer_with_retry(connection: socket.socket, hello: ClientHello, group: int, *, is_echoed: bool = True) -> None:
+    """Ask for a share of a group, and end on the second hello."""
+    retry = ServerHello(
+        TLS12,
+        HELLO_RETRY_RANDOM,
+        hello.session_id if is_echoed else b"",
+        0x1301,
+        0,
+        (Extension(SUPPORTED_VERSIONS, push_int(TLS13, 2)), Extension(KEY_SHARE_TYPE, push_int(group, 2))),
+    ).build()
+    connection.sendall(Record(22, TLS12, b"\x02" + push_vector(retry, 3)).build())
+    connection.recv(65_536)
 
 
 @contextlib.contextmanager

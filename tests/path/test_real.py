@@ -170,6 +170,33 @@ def test_faulty_servers(
     assert "ntil then" not in found.answer + str(found.workarounds), "each stands by itself"
 
 
+def test_what_a_retry_breaks_is_told(classical_port: int) -> None:
+    with real.Proxy(classical_port, real.broken_retry(is_needless=True)) as proxy:
+        found = look(proxy.port)
+    assert found.faults[0].detail == "The HelloRetryRequest asks for x25519, whose share it already had"
+
+
+def test_retries_that_every_hello_meets_are_a_fault_where_tls_works_without_one(
+    pem: Path, hybrid_environment: dict[str, str]
+) -> None:
+    """A server of P-256 alone: the control fails too, and the one hello with a share for P-256 does not."""
+
+    def end_after_retry(connection: socket.socket) -> bytes | None:
+        data = real.read_whole(connection)
+        hello = real.hello_of(data)
+        if 0x17 in shares_of(hello):
+            return data
+        real.answer_with_retry(connection, hello, 0x17)
+        return None
+
+    with real.run_server(pem, hybrid_environment, "P-256") as port, real.Proxy(port, end_after_retry) as proxy:
+        found = look(proxy.port)
+    assert found.fault_ids == {"F27"}, found.answer
+    assert {a.experiment for a in found.attempts if a.ending == "answered"} >= {"E16c"}
+    with real.run_server(pem, hybrid_environment, "P-256") as port, real.Proxy(port, real.read_whole) as proxy:
+        assert look(proxy.port).verdict == "healthy", "the same without its fault"
+
+
 @pytest.mark.parametrize("is_by_name", [False, True])
 def test_a_blocked_share_is_gone_round_by_a_retry(is_by_name: bool, hybrid_port: int) -> None:
     """Where the name alone is disliked that is no way, and is not said to be one."""

@@ -22,7 +22,11 @@ NEGOTIATION = (
             Victim("origins that fail on an unknown share instead of asking for a retry", "Cloudflare Radar"),
             Victim("OpenSSL: a brainpool id as a share gave internal_error", "openssl/openssl#28281"),
         ),
-        remedies=(Remedy("Update the TLS library of the server, or of the box before it."), CLASSICAL),
+        remedies=(
+            Remedy("Update the TLS library of the server, or of the box before it."),
+            Remedy("Until it is fixed, send a share for x25519 beside the hybrid's.", ("E5",)),
+            CLASSICAL,
+        ),
         confused_with=("F23", "F25"),
         radar="unknownKeyshare",
     ),

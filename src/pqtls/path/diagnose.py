@@ -234,7 +234,7 @@ def _twins(name: str, reading: Reading) -> tuple[str, ...]:
         "F13": ("F15", "F19"),
         "F14": ("F15", "F19"),
         "F27": () if any(each.attempt.was_retried for each in reading.failures) else ("F28",),
-        "F31": ("F37",) if not any(each.attempt.is_secret_swapped for each in reading.symptoms) else (),
+        "F31": () if _is_order_proved(reading) else ("F37",),
     }
     return twins.get(name, ())
 
@@ -257,12 +257,16 @@ def _is_always_by_pause(reading: Reading) -> bool:
 
 def _refine(hypotheses: tuple[Hypothesis, ...], reading: Reading) -> tuple[Hypothesis, ...]:
     """Drop a block by number where a share in the wrong order got through under the same number."""
-    took_swapped = takes_swapped(reading)
-    is_proved = took_swapped or any(each.attempt.is_secret_swapped for each in reading.symptoms)
-    if not is_proved or all(each.fault != "F31" for each in hypotheses):
+    if not _is_order_proved(reading) or all(each.fault != "F31" for each in hypotheses):
         return hypotheses
-    detail = "a share in the wrong order was taken" if took_swapped else "the secrets were joined in the wrong order"
+    is_share = takes_swapped(reading)
+    detail = "a share in the wrong order was taken" if is_share else "the secrets were joined in the wrong order"
     return tuple(replace(each, detail=detail) for each in hypotheses if each.fault == "F31")
+
+
+def _is_order_proved(reading: Reading) -> bool:
+    """Tell whether the server was seen to have the halves of a share, or of the secret, in the wrong order."""
+    return takes_swapped(reading) or any(each.attempt.is_secret_swapped for each in reading.symptoms)
 
 
 def _without_control(reading: Reading) -> Diagnosis:

@@ -42,11 +42,12 @@ def negotiation_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     Args:
         reading: The attempts; the sizes of second hellos in them are what a limit can lie between.
     """
-    for in_shares, knows_hybrid, knows_grease in product((False, True), repeat=3):
+    # Key shares first: what a second hello brings may look as if the list were looked at.
+    for in_shares, knows_hybrid, knows_grease in product((True, False), repeat=3):
         where = "among the key shares" if in_shares else "in supported_groups"
         yield Hypothesis("F22", _unknown_group(in_shares, knows_hybrid, knows_grease), where)
     yield Hypothesis("F22", _unknown_share_alone, "in a key share, where none that it knows is beside it")
-    for in_shares, is_every in product((False, True), repeat=2):
+    for in_shares, is_every in product((True, False), (False, True)):
         where = "among the key shares" if in_shares else "in supported_groups"
         with_all = ", as every hybrid is" if is_every else ""
         yield Hypothesis("F23", _blocked_group(in_shares, is_every), where + with_all)
@@ -61,8 +62,10 @@ def negotiation_hypotheses(reading: Reading) -> Iterator[Hypothesis]:
     for detail, counts, may_count in _SHARES:
         yield Hypothesis("F26", _two_shares(counts, may_count), detail)
     yield Hypothesis("F26", _hybrid_beside_classical, "a hybrid share beside a classical one")
-    yield Hypothesis("F27", _broken_retry)
-    yield Hypothesis("F27", _unlawful_retry, "its request breaks the rules")
+    breaches = [each.attempt.detail.rstrip(".") for each in reading.counted if each.kind == "bad-retry"]
+    breach = breaches[0] if breaches else ""
+    yield Hypothesis("F27", _unlawful_retry, breach)
+    yield Hypothesis("F27", _broken_retry, breach)
     for limit in sorted({again.size_bytes for each in reading.counted if (again := each.attempt.sent_again)}):
         yield Hypothesis("F27", _big_second_hello(limit), f"second hellos of {limit} bytes pass, bigger ones do not")
     kinds = _ENCODING_KINDS | KILLS if takes_swapped(reading) else _ENCODING_KINDS
