@@ -21,6 +21,7 @@ from tests.path.servers_model import (
     P256,
     P384,
     TLS12,
+    TLS13,
     X448,
     X25519,
     BigPacketBox,
@@ -366,8 +367,11 @@ def ml_dsa(rng: random.Random) -> Case:
         codes = {int.from_bytes(data[index : index + 2], "big") for index in range(2, len(data), 2)}
         return bool(codes & ML_DSA)
 
-    tls = _any_version(rng, draw_tls(rng))
-    return _case(rng, {"F24"}, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True)
+    tls, state = _any_version(rng, draw_tls(rng)), ""
+    if rng.random() < 0.2:
+        # It takes the hybrid only where nothing else is named (E11); until then it looks classical.
+        tls, state = replace(tls, groups=(X25519, HYBRID, P256), retries_for_first=True, max_version=TLS13), "supported"
+    return _case(rng, {"F24"}, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
 def grease(rng: random.Random) -> Case:

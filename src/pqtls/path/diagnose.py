@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pqtls.faults.model import Remedy
     from pqtls.path.hypotheses import Hypothesis
-    from pqtls.path.reading import Reading
+    from pqtls.path.reading import Reading, Symptom
     from pqtls.probe.model import Attempt
 
 # What is met more often stands first where nothing else decides; relative weights, judged by the reports we know.
@@ -290,6 +290,12 @@ def _without_control(reading: Reading) -> Diagnosis:
     alert = alerts.pop() if len(alerts) == 1 else None
     said = "" if alert is None else f" (alert {alert} {alert_name(alert)})"
     notes = [f"A small classical hello fails too{said}, so this is not about post-quantum TLS."]
+    hybrid = next((each.attempt.experiment for each in reading.symptoms if each.is_ok and _is_hybrid(each)), None)
+    if hybrid is not None:
+        notes = [
+            f"A small classical hello fails{said}, and a hybrid got through ({hybrid}): the server may take "
+            "post-quantum groups alone, and then nothing is left here to compare its other failures with."
+        ]
     notes += [_ALERT_HINTS[alert]] if alert in _ALERT_HINTS else []
     if any(each.attempt.experiment == "E0" and each.kind == "not-tls" for each in reading.symptoms):
         notes.append("The server speaks first: it may want STARTTLS, or not be TLS at all.")
@@ -298,6 +304,11 @@ def _without_control(reading: Reading) -> Diagnosis:
         notes.append("The server asks for another hello each time, and fails on that.")
         fits = ("F27",)
     return Diagnosis("inconclusive", "unknown", also_fits=fits, notes=tuple(notes))
+
+
+def _is_hybrid(symptom: Symptom) -> bool:
+    """Tell whether a hybrid was negotiated."""
+    return symptom.attempt.group is not None and group_kind(symptom.attempt.group) == "hybrid"
 
 
 def _fails_by_retry(reading: Reading) -> bool:
@@ -320,8 +331,7 @@ def _taken_alone(reading: Reading) -> Diagnosis | None:
     if len(announcing) >= TAKEN_TIMES and all(each.is_ok for each in announcing):
         notes = ("The server refuses hellos that do not announce ML-DSA signatures: it has no other certificate.",)
     elif all(
-        each.attempt.group is not None
-        and group_kind(each.attempt.group) == "hybrid"
+        _is_hybrid(each)
         # The usual hybrid must get through in any hello.
         and (each.attempt.group != HYBRID or reading.passed("E8(1000)"))
         for each in newest

@@ -268,8 +268,9 @@ def _full_set(reading: Reading, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     if any(each.kind == "other-certificate" for each in reading.symptoms):
         found.append("E17n")
     if find_server_state(attempts) == "classical":
-        # An inspecting box may have a fault of its own beside.
-        found += ["E17"] if reading.failures else ["E11", "E24", "E17"]
+        # An inspecting box may have a fault of its own beside; and one that prefers classical groups looks classical
+        # until it is offered the hybrid alone.
+        found += ["E11", "E17"] if reading.failures else ["E11", "E24", "E17"]
     return tuple(found)
 
 
