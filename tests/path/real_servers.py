@@ -184,6 +184,28 @@ def read_once(connection: socket.socket) -> bytes | None:
     return None
 
 
+def look_once(size_bytes: int, is_enough: Callable[[bytes], bool]) -> Callable[[socket.socket], bytes | None]:
+    """One look into a buffer, by whatever is enough; then a reset. The rest is passed on as it comes."""
+
+    def judge(connection: socket.socket) -> bytes | None:
+        data = connection.recv(size_bytes)
+        if is_enough(data):
+            return data
+        reset(connection)
+        return None
+
+    return judge
+
+
+def has_record(data: bytes) -> bool:
+    """Tell whether the first record is whole, by its own length: whether the hello is, is not asked."""
+    return len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[3:5], "big")
+
+
+def has_name(data: bytes) -> bool:
+    return NAME.encode() in data
+
+
 def peek_into(size_bytes: int) -> Callable[[socket.socket], bytes | None]:
     def judge(connection: socket.socket) -> bytes | None:
         data = b""

@@ -93,6 +93,9 @@ def has_unknown_group(hello: Any) -> bool:
 
 FAULTY: list[tuple[str, set[str], Callable[[socket.socket], bytes | None], bool]] = [
     ("read once, then decode_error", {"F01"}, real.read_once, False),
+    ("read once, until the first record", {"F01", "F04"}, real.look_once(65_536, real.has_record), False),
+    ("read once, for the name", {"F01", "F04"}, real.look_once(65_536, real.has_name), False),
+    ("read once into 1024 bytes", {"F03"}, real.look_once(1024, real.has_record), False),
     ("a buffer of 1024 bytes", {"F03"}, real.peek_into(1024), False),
     ("a buffer of 1500 bytes", {"F03"}, real.peek_into(1500), False),
     ("the first record only", {"F07"}, real.first_record_only, True),

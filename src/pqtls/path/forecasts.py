@@ -51,8 +51,8 @@ def explain(reading: Reading) -> tuple[Hypothesis, ...]:
         if is_alike or not _is_held_up(hypothesis, reading):
             continue
         found[hypothesis.fault] = hypothesis if first is None else _widen(first, hypothesis)
-    if "F13" in found:
-        found.pop("F19", None)  # what a hole explains needs no filter; that one looks the same is said of F13
+    if found.keys() & {"F03", "F13"}:
+        found.pop("F19", None)  # what a buffer or a hole explains needs no filter that nobody has reported
     return tuple(found.values())
 
 

@@ -74,9 +74,9 @@ def _buffer_hypotheses(reading: Reading, need: Need, detail: str) -> Iterator[Hy
 
 
 def _was_taken(symptoms: Sequence[Symptom]) -> bool:
-    """Tell whether of what failed aloud something was acknowledged, as what a receiver has is; else it never came."""
-    aloud = [each for each in symptoms if each.kind in ENDS or each.kind == "alert"]
-    return not aloud or any(each.acked_bytes != 0 for each in aloud)
+    """Tell whether of what failed something of the last write was acknowledged: else it never came to a receiver."""
+    failed = [each for each in symptoms if not each.is_ok]
+    return any(each.acked_bytes is None or each.acked_bytes > (0, *sent_of(each).write_ends)[-2] for each in failed)
 
 
 def _always(_: Sequence[Symptom]) -> bool:
