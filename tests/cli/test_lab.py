@@ -90,6 +90,10 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("F13    fault") and "loopback" not in line for line in lines)
     assert any(line.startswith("F27    fault") and line.endswith("loopback too") for line in lines)
+    classes = [line for line in lines if not line.startswith("rough")]
+    told = f"({sum(line.endswith('loopback too') for line in classes)} of {len(classes)} classes)"
+    docs = Path(__file__).parent.parent.parent / "docs"
+    assert told in (docs / "lab.md").read_text(encoding="utf-8")
 
 
 def test_no_such_fault(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from typing import cast
 
 import pytest
 
@@ -49,3 +50,23 @@ def test_a_real_connection() -> None:
     assert facts is not None
     assert (facts.bytes_acked, facts.bytes_received, facts.total_retrans) == (1000, 10, 0)
     assert facts.rtt_s is None or 0 < facts.rtt_s < 1
+
+
+class FewFields:
+    """A socket under gVisor, whose kernel has the struct's size and fills in six fields of it (google/gvisor, 2026)."""
+
+    def __init__(self, snd_mss: int) -> None:
+        self._data = bytearray(248)
+        struct.pack_into("=I", self._data, 16, snd_mss)
+        struct.pack_into("=II", self._data, 68, 21_000, 4_000)  # round trip and its variation
+        struct.pack_into("=I", self._data, 80, 10)  # congestion window
+
+    def getsockopt(self, _level: int, _option: int, size_bytes: int) -> bytes:
+        return bytes(self._data[:size_bytes])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other platforms say nothing")
+def test_a_struct_of_noughts_is_no_facts() -> None:
+    """Else nothing would ever have been acknowledged, nor sent again: every silence a closed window (F06)."""
+    assert read_tcp_facts(cast("socket.socket", FewFields(snd_mss=0))) is None
+    assert read_tcp_facts(cast("socket.socket", FewFields(snd_mss=1448))) is not None
