@@ -165,6 +165,27 @@ class TestAws:
         assert (found.kind, found.version, found.openssl) == ("frozen", "2.36.50", graft.source.version)
         assert found.explanation.startswith(f"carries {graft.source.version}; frozen, so a graft")
 
+    @pytest.mark.parametrize(
+        "file",
+        [
+            "_ssl.cpython-313-x86_64-linux-gnu.so",
+            "lib-dynload/_ssl.cpython-313-x86_64-linux-gnu.so",
+            "_internal/python3.13/lib-dynload/_ssl.cpython-313-x86_64-linux-gnu.so",
+            "libpython3.13.so.1.0",
+            "libcrypto.so.1.1",
+        ],
+    )
+    @pytest.mark.parametrize("version", ["OpenSSL 3.5.8 25 Aug 2026", "OpenSSL 1.1.1zg  7 Apr 2026"])
+    def test_frozen_with_its_openssl_elsewhere(self, tmp_path: Path, file: str, version: str) -> None:
+        """For x86-64 AWS links it into Python's own module: no libcrypto lies beside the program."""
+        (tmp_path / "aws").write_bytes(Path("/bin/true").read_bytes())
+        (tmp_path / "aws").chmod(0o755)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"\x7fELF\0rustls\0" + version.encode() + b"\0")
+        found = find_aws_program({"PATH": str(tmp_path)})
+        assert found is not None
+        assert found.openssl == " ".join(version.split())
+
     def test_frozen_without_a_library_that_says(self, tmp_path: Path) -> None:
         (tmp_path / "aws").write_bytes(Path("/bin/true").read_bytes())
         (tmp_path / "aws").chmod(0o755)

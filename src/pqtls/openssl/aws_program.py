@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pqtls.openssl.carried_library import name_libraries
 from pqtls.openssl.command_line import find_interpreter
-from pqtls.openssl.library_text import read_library_text
-from pqtls.openssl.paths import find_matching, is_folder
+from pqtls.openssl.paths import find_matching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,27 +67,39 @@ def find_aws_program(environment: Mapping[str, str] | None = None) -> AwsProgram
 
 
 def _frozen(path: Path, real: Path) -> AwsProgram:
-    folders = [folder for folder in (real.parent, real.parent / "_internal") if is_folder(folder)]
-    openssl = next((text for folder in folders if (text := find_carried_openssl(folder))), "")
+    openssl = find_carried_openssl(real)
     match = re.search(r"/v2/(\d+\.\d+\.\d+[^/]*)/", str(real))
     carries = f"carries {openssl}" if openssl else "its files don't say which OpenSSL it carries"
     reach = "frozen, so a graft and `pqtls run` do nothing for it"
     return AwsProgram(path, "frozen", match.group(1) if match else "", openssl, f"{carries}; {reach}")
 
 
-def find_carried_openssl(folder: Path) -> str:
-    """Return the version of the libcrypto that lies in a folder, "" if there is none or it does not say.
+def find_carried_openssl(program: Path) -> str:
+    """Return which OpenSSL a frozen program brings, "" if the files beside it do not say.
+
+    AWS's own version 2 has it in a libcrypto for ARM; for x86-64 it is linked into Python's `_ssl` (aws/aws-cli 8485,
+    10135).
 
     Args:
-        folder: Where a frozen program's libraries are.
+        program: The program's file, links followed.
     """
-    for library in find_matching(folder, "libcrypto*"):
-        try:
-            version = read_library_text(library.read_bytes()).version
-        except OSError:
-            continue
-        if version:
-            return version
+    for folder in (program.parent, program.parent / "_internal"):  # PyInstaller's, before version 6 and since
+        modules = [
+            folder,
+            folder / "lib-dynload",
+            *(each / "lib-dynload" for each in find_matching(folder, "python3*")),
+        ]
+        files = find_matching(folder, "libcrypto*")
+        files += [file for each in modules for file in find_matching(each, "_ssl.*")]
+        files += find_matching(folder, "libpython3*")
+        for file in files:
+            try:
+                names = name_libraries(file.read_bytes())
+            except OSError:
+                continue
+            openssl = next((name for name in names if name.startswith("OpenSSL ")), "")
+            if openssl:
+                return openssl
     return ""
 
 

@@ -190,8 +190,7 @@ def _examine_inside(program: Path, name: str) -> ProgramTls:
         step = "Since Go 1.24 that offers X25519MLKEM768 by itself" + ("." if has_mlkem else ": it needs a rebuild.")
         return ProgramTls(program, "go", f"Go's crypto/tls, {version}", explanation, step)
     if _FROZEN in data:
-        folders = (program.resolve().parent, program.resolve().parent / "_internal")
-        carried = next((text for folder in folders if (text := find_carried_openssl(folder))), "")
+        carried = find_carried_openssl(program.resolve())
         library = carried or "an OpenSSL that its files do not name"
         explanation = f"{name} is a frozen Python program (PyInstaller) that brings {library} with it."
         step = f"{_OF_A_GRAFT} Install it into a Python instead, as by pip, or update it."

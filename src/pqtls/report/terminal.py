@@ -134,6 +134,11 @@ def render_setting(setting: Setting) -> list[Line]:
     return lines
 
 
+# The longest titles of the built-in clients: `AWS CLI v2 2.36.50`, and `AWS CLI v1 (pip), ap-southeast-1`.
+_TITLE_WIDTH = 21
+_TITLE_AND_REGION_WIDTH = 33
+
+
 def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     """Return the lines of one case.
 
@@ -146,7 +151,7 @@ def render_case(case: CaseResult, number: int | None = None) -> list[Line]:
     lines: list[Line] = [
         [
             (f"{number or '-':>2} ", "dim"),
-            (f"{case.title:<21} ", "bold"),
+            (f"{case.title:<{_TITLE_WIDTH if case.target_host is None else _TITLE_AND_REGION_WIDTH}} ", "bold"),
             (f"{case.verdict} / {case.reason}", style),
             (f"   {answer}, {case.seconds:.1f} s", "dim"),
         ]
