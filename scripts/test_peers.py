@@ -1,6 +1,7 @@
 """Run the test suites of urllib3, aiohttp or botocore in a plain and in an enabled environment, and compare.
 
     python scripts/test_peers.py [--suite urllib3,aiohttp,botocore] [--python PYTHON] [--also REQUIREMENT]
+                                  [--tests PATHS]
 
 The suites come out of the projects' own source distributions, by the user's pip; nothing of them is kept. Both
 environments have the same packages; the only difference is `pqtls enable`. A test that fails in the enabled one alone
@@ -21,7 +22,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -241,9 +242,13 @@ def main() -> int:
     parser.add_argument("--suite", default="urllib3", help="comma-separated: urllib3, aiohttp, botocore")
     parser.add_argument("--python", type=Path, default=Path(sys.executable).resolve())
     parser.add_argument("--also", action="append", default=[], help="installed besides, in place of what is there")
+    parser.add_argument("--tests", help="files or folders of the suite, with spaces between, in place of all")
     options = parser.parse_args()
+    suites = [SUITES[name] for name in options.suite.split(",")]
+    if options.tests:
+        suites = [replace(each, arguments=tuple(options.tests.split())) for each in suites]
     print("| suite | plain | enabled | tests that differ |\n|---|---|---|---|", flush=True)
-    good = [compare(options.python, SUITES[name], options.also) for name in options.suite.split(",")]
+    good = [compare(options.python, suite, options.also) for suite in suites]
     return 0 if all(good) else 1
 
 

@@ -104,6 +104,24 @@ print(ssl.SSLSocket.read.__name__, ssl.SSLSocket.read.__doc__.split(".")[0])
     ]
 
 
+def test_a_service_without_unix_sockets(graft: Graft, files: Files) -> None:
+    """As under systemd's RestrictAddressFamilies=AF_INET: it cannot be tried out there, so errors are looked at."""
+    script = f"""
+import sys; sys.path.insert(0, {str(INJECT)!r})
+import errno, os, socket, ssl, socket_errors
+def socketpair(*_): raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+socket.socketpair = socketpair
+socket_errors.install(ssl)
+listener = socket.create_server(("127.0.0.1", 0))
+near = socket.create_connection(listener.getsockname())
+ssl.create_default_context().wrap_socket(near, server_hostname="a.example", do_handshake_on_connect=False)
+print([kind.__name__ for kind in ssl._pqtls_socket_errors])
+"""
+    command = [sys.executable, "-I", "-c", script]
+    done = subprocess.run(command, env=graft.apply({}), capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "['SSLSocket']\n"
+
+
 def test_the_probe_is_quick_and_silent(graft: Graft) -> None:
     script = f"""
 import sys; sys.path.insert(0, {str(INJECT)!r})

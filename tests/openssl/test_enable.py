@@ -681,6 +681,10 @@ except ImportError as error:
             assert "post-quantum TLS is required here, but" in first
         assert says_again(done.stderr, root)
         assert done.stderr.count("\n") == 1
+        status = examine_venv(find_venv(root, ENVIRONMENT), ENVIRONMENT)
+        lines = "\n".join(render_status(status))
+        assert (status.state, "runs on its own OpenSSL" in lines) == ("stepped-aside", status.manifest is None)
+        assert damage != "late" or f"pqtls enable --venv {root}` again" in status.detail, "the whole line"
 
 
 PLUGIN = """

@@ -100,7 +100,10 @@ def is_affected(ssl: Any) -> bool:
         then does nothing unless such an error comes.
     """
     is_finished = False
-    near, far = socket.socketpair()
+    try:
+        near, far = socket.socketpair()
+    except OSError:  # a service may have no Unix sockets: systemd's RestrictAddressFamilies
+        return True
     try:
         for sock in (near, far):
             sock.setblocking(False)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MARK = "pqtls-answer:"
 """Starts the line with the answer: a sitecustomize or a wrapper may print lines of its own."""
 
+_MAX_WORDS = 400
+"""Of an error's last line; ours name a path or two."""
 TIMEOUT_S = 20.0
 """An inspection takes 0.05 s and a handshake 0.1 s; a loaded CI machine may take 50 times that."""
 
@@ -113,4 +115,6 @@ def _decode(out: str, err: str, code: int) -> Answer:
     last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "").rstrip(".")
     if _END_IN_TIME.partition("\n")[0] in last:
         last = ""  # a program that is no Python complains of its arguments, and quotes them
-    return Answer(None, f"ended with code {code}" + (f": {last[:160]}" if last else " and no answer"))
+    if len(last) > _MAX_WORDS:
+        last = f"{last[:_MAX_WORDS]}..."
+    return Answer(None, f"ended with code {code}" + (f": {last}" if last else " and no answer"))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 _STATES = {
     "active": "enabled and active",
     "stepped-aside": "enabled, but the graft stepped aside: Python runs on its own OpenSSL",
+    "refused": "enabled, but the graft stepped aside: TLS is refused there, since post-quantum is required",
     "held": "native: its own OpenSSL has ML-KEM, and is held to more",
     "unheld": "native, but its own OpenSSL is not held to what was asked for",
     "native": "not enabled, and needs not be: its own OpenSSL has ML-KEM",
@@ -29,6 +30,8 @@ def render_status(status: VenvStatus) -> list[str]:
     word: str = status.state
     if status.manifest is not None and status.manifest.is_native and word in ("native", "stepped-aside"):
         word = "held" if word == "native" else "unheld"
+    elif status.manifest is not None and status.manifest.require_pq and word == "stepped-aside":
+        word = "refused"
     lines = [f"{found['venv']} ({found['chosen_by']}): {_STATES[word]}"]
     if graft is not None:
         age = f", {graft['age_days']} days old" if graft["age_days"] is not None else ""
