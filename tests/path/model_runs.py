@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 import random
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pqtls.path.examine import examine
@@ -68,30 +71,32 @@ def check_findings(case: Case, findings: Findings) -> str:
     return ""
 
 
+def count_case(name: str, seed: int) -> tuple[int, str]:
+    """Return how many connections a case took, and what is wrong with it ("" if nothing)."""
+    _, found, problem = run_case(name, seed)
+    return len(found.attempts), problem
+
+
 def main() -> int:
     """Print a table of all classes; return 1 if one run is wrong."""
     runs, healthy_runs = int(sys.argv[1]), int(sys.argv[2])
     only = sys.argv[3:]
     wrong_total = 0
     print("| class | runs | right | connections, median and most |\n|---|---|---|---|")
-    for name in [*FAULTS, *HEALTHY]:
-        if only and name not in only:
-            continue
-        count = healthy_runs if name in HEALTHY else runs
-        began = time.monotonic()
-        wrong, connections = [], []
-        for seed in range(count):
-            _, found, problem = run_case(name, seed)
-            connections.append(len(found.attempts))
-            if problem:
-                wrong.append((seed, problem))
-        connections.sort()
-        median = connections[len(connections) // 2]
-        print(f"| {name} | {count} | {count - len(wrong)} | {median}, {connections[-1]} |", flush=True)
-        for seed, problem in wrong[:3]:
-            print(f"    seed {seed}: {problem}", file=sys.stderr)
-        print(f"    {name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-        wrong_total += len(wrong)
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        for name in [*FAULTS, *HEALTHY]:
+            if only and name not in only:
+                continue
+            began = time.monotonic()
+            outcomes = pool.map(partial(count_case, name), range(healthy_runs if name in HEALTHY else runs))
+            wrong = [(seed, problem) for seed, (_, problem) in enumerate(outcomes) if problem]
+            connections = sorted(count for count, _ in outcomes)
+            median, right = connections[len(connections) // 2], len(outcomes) - len(wrong)
+            print(f"| {name} | {len(outcomes)} | {right} | {median}, {connections[-1]} |", flush=True)
+            for seed, problem in wrong[:3]:
+                print(f"    seed {seed}: {problem}", file=sys.stderr)
+            print(f"    {name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
+            wrong_total += len(wrong)
     return 1 if wrong_total else 0
 
 
