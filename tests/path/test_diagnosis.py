@@ -201,6 +201,15 @@ def test_a_block_whose_end_was_not_seen(ending: Ending, last_s: float, verdict: 
     assert found.fault_ids == ({"F40"} if verdict == "fault" else set())
 
 
+def test_what_turns_all_away_from_some_later_hello_on_is_no_penalty() -> None:
+    """What is new in a hello was in the first three already: a limit of connections, or the server ended."""
+    answered = [attempt(name, "answered", started_s=0.1) for name in ("E1", "E23", "E3", "E15", "E14")]
+    controls = [attempt("E1", "reset", TcpFacts(), started_s=1.0 + 8 * number) for number in range(7)]
+    found = diagnose([*answered, attempt("E9", "reset", started_s=0.9), *controls])
+    assert (found.verdict, found.fault_ids) == ("inconclusive", set())
+    assert {"F40", "F50"} <= set(found.also_fits)
+
+
 @pytest.mark.parametrize(
     ("later_mss", "out_of_order", "verdict"), [(1248, 1, "fault"), (1448, 1, "healthy"), (1248, 0, "healthy")]
 )

@@ -11,7 +11,7 @@ from pqtls.path.diagnosis import Diagnosis, NamedFault, Repetition, Workaround
 from pqtls.path.findings import Rate, decisive_cuts, find_block, find_findings, find_hops
 from pqtls.path.forecasts import explain
 from pqtls.path.negotiation import takes_swapped
-from pqtls.path.plan import BIGGEST, TAKEN_TIMES
+from pqtls.path.plan import BIGGEST, FAST, TAKEN_TIMES
 from pqtls.path.pools import find_mixed, find_pool
 from pqtls.path.reading import CONTROL, SILENT, read_attempts
 from pqtls.path.sharpening import HEADERS_IPV4, HEADERS_IPV6
@@ -378,10 +378,12 @@ def _penalty(reading: Reading) -> Diagnosis | None:
 def _is_turned_away_for_long(reading: Reading) -> bool:
     """Tell whether every control since one failure was turned away, so long that chance has not made them coincide.
 
-    A server that takes the connection and then says nothing may still be busy with the hello that failed.
+    A server that takes the connection and then says nothing may still be busy with the hello that failed. What sets a
+    penalty off is in the first hybrid or the first cut hello already: one that begins later may be a limit of
+    connections, or the server's end.
     """
     block = find_block(reading)
-    if block is None or len(reading.episodes) != 1:
+    if block is None or len(reading.episodes) != 1 or reading.episodes[0].trigger.attempt.experiment not in FAST:
         return False
     trigger = reading.symptoms.index(reading.episodes[0].trigger)
     since = [each for each in reading.symptoms[trigger + 1 :] if each.attempt.experiment == CONTROL]
