@@ -75,15 +75,6 @@ class TestSetUp:
             pytest.skip(f"unshare does not work here: {result.stderr.decode()}")
         assert find_namespace_obstacle() == ""
 
-    def test_it_is_quick(self) -> None:
-        require_namespaces()
-        seconds = []
-        for _ in range(3):
-            began = time.monotonic()
-            with NamespacedLab():
-                seconds.append(time.monotonic() - began)
-        assert min(seconds) < 0.5
-
     def test_outside_nothing_changes(self, lab: NamespacedLab, hosts: dict[str, str]) -> None:
         def outside() -> tuple[object, ...]:
             interfaces = [name for _, name in socket.if_nameindex()]

@@ -146,7 +146,7 @@ def test_the_holder_is_killed() -> None:
     require_namespaces()
     with NamespacedLab() as lab:
         command = lab.wrap(["true"])
-        client = subprocess.Popen(lab.wrap(["sh", "-c", "echo; sleep 300"]), stdout=subprocess.PIPE)
+        client = subprocess.Popen(lab.wrap(["sh", "-c", "echo; exec sleep 300"]), stdout=subprocess.PIPE)
         assert client.stdout is not None
         client.stdout.readline()
         network = namespace_id(f"/proc/{client.pid}/ns/net")
