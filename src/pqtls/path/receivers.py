@@ -177,13 +177,17 @@ def _decide_at_once(symptom: Symptom) -> Forecast:
 def _fails_more_when_paused(symptoms: Sequence[Symptom]) -> bool:
     """Tell whether whole hellos fail at times, and paused ones so often that this is not the same chance.
 
-    The control follows each failure: of two servers that take turns it would always meet the other one.
+    The control follows each failure: of two servers that take turns it would always meet the other one. If no hello
+    failed that is smaller than one that passed, it is their size that decides, and no chance.
     """
     others = (each for each in symptoms if each.attempt.experiment != CONTROL)
     whole = [each for each in others if not _is_cut(each.attempt.sent, "hello") and not each.is_after_retry]
-    failed = sum(not each.is_ok for each in whole)
+    failed = [sent_of(each).size_bytes for each in whole if not each.is_ok]
+    passed = [sent_of(each).size_bytes for each in whole if each.is_ok]
+    if not failed or min(failed) > max(passed, default=0):
+        return False
     paused = sum(is_paused_before(sent_of(each), sent_of(each).size_bytes) for each in symptoms)
-    return bool(whole) and failed > 0 and wilson(failed, len(whole))[1] ** paused < _BY_CHANCE
+    return wilson(len(failed), len(whole))[1] ** paused < _BY_CHANCE
 
 
 def _default_server(symptom: Symptom) -> Forecast:
