@@ -53,7 +53,8 @@ _HANDSHAKE, _ALERT = 22, 21
 _CLIENT_HELLO, _SERVER_HELLO = 1, 2
 _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS, _KEY_SHARE = 10, 43, 51
 _TLS13 = 0x0304
-_HANDSHAKE_FAILURE, _PROTOCOL_VERSION, _INSUFFICIENT_SECURITY = 40, 70, 71
+_PROTOCOL_VERSION = 70
+_REFUSALS = {40: "handshake_failure", 71: "insufficient_security"}
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 # What only tells of a connection, and so may be asked before the handshake.
 _TELLS = frozenset((
@@ -270,13 +271,18 @@ class _State:
             self.refuse(f"chose {_name(group)}, which is not post-quantum")
 
     def explain(self, error: Exception, server_side: bool) -> str:
-        """Say why a handshake that OpenSSL itself ended was not post-quantum; "" where that is not certain."""
-        if self.retry_group is not None and self.retry_group not in POST_QUANTUM:
-            return f"asked for {_name(self.retry_group)}, which is not post-quantum"
+        """Say why a handshake that OpenSSL itself ended was not post-quantum; "" where it may well have been."""
+        if self.retry_group is not None:
+            is_post_quantum = self.retry_group in POST_QUANTUM
+            return "" if is_post_quantum else f"asked for {_name(self.retry_group)}, which is not post-quantum"
         is_tls13_only = bool(self.versions) and set(self.versions) == {_TLS13}
         if not server_side:
             if self.alert == _PROTOCOL_VERSION and is_tls13_only:
                 return "refused TLS 1.3 (alert protocol_version), which post-quantum groups need"
+            if self.alert in _REFUSALS and self.offer and not set(self.offer) - set(POST_QUANTUM):
+                # What a server does that has none of them. It may have another reason, which the alert does not tell.
+                offered, alert = " ".join(map(_name, self.offer)), _REFUSALS[self.alert]
+                return f"answered an offer of {offered} alone by alert {alert}: it has none of them, or another reason"
             return ""
         reason = getattr(error, "reason", None)
         if self.offer is None or self.version is not None:
@@ -286,16 +292,6 @@ class _State:
         if reason in _NO_COMMON_VERSION and _TLS13 not in self.versions:
             return "does not offer TLS 1.3, which post-quantum groups need"
         return ""
-
-    def hint(self, server_side: bool) -> str:
-        """Say what may be behind an alert, without claiming it."""
-        refusals = (_HANDSHAKE_FAILURE, _INSUFFICIENT_SECURITY)
-        if server_side or self.alert not in refusals or not self.offer or set(self.offer) - set(POST_QUANTUM):
-            return ""
-        return (
-            f"pqtls: post-quantum TLS is required here, so only {' '.join(map(_name, self.offer))} was offered. "
-            "A server that has no such group answers with this alert; it may also have other reasons."
-        )
 
 
 class _Guarded:
@@ -334,7 +330,7 @@ class _Guarded:
         raise self._refusal()
 
     def _explain(self, error: Exception) -> None:
-        """Raise NotPostQuantum in place of OpenSSL's error where that is the reason; else leave a note beside it."""
+        """Raise NotPostQuantum in place of OpenSSL's error where that is the reason."""
         ssl, state = self._guard.ssl, self._state
         if not state.is_required or isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
             return
@@ -342,9 +338,6 @@ class _Guarded:
         if why:
             state.refuse(why)
             raise self._refusal() from error
-        hint = state.hint(self._raw.server_side)
-        if hint and hasattr(error, "add_note"):
-            error.add_note(hint)
 
     def _step_aside(self) -> None:
         owner, group = self._raw.owner, self._state.group
