@@ -206,7 +206,7 @@ def test_what_turns_all_away_from_some_later_hello_on_is_no_penalty() -> None:
     answered = [attempt(name, "answered", started_s=0.1) for name in ("E1", "E23", "E3", "E15", "E14")]
     controls = [attempt("E1", "reset", TcpFacts(), started_s=1.0 + 8 * number) for number in range(7)]
     found = diagnose([*answered, attempt("E9", "reset", started_s=0.9), *controls])
-    assert (found.verdict, found.fault_ids) == ("inconclusive", set())
+    assert (found.verdict, found.fault_ids) == ("inconclusive", frozenset())
     assert {"F40", "F50"} <= set(found.also_fits)
 
 
