@@ -7,17 +7,16 @@ the wire, not by asking the code under test.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pqtls.path.plan import PlanOptions
+from tests.path.drawn_path import Case, any_version, draw_clamp, draw_link, draw_tls, make_case
 from tests.path.servers_model import (
     ALL_HYBRIDS,
     FFDHE4096,
     HYBRID,
     HYBRID_P256,
     HYBRID_P384,
-    KYBER,
     P256,
     P384,
     TLS12,
@@ -29,12 +28,10 @@ from tests.path.servers_model import (
     ContinuationBox,
     FirstFlightBox,
     NameBox,
-    Tls,
     TlsApp,
     WholeRecordBox,
     is_grease,
 )
-from tests.path.simulator import ADVMSS_IPV6, Simulator
 from tests.path.wire_model import Box, Link
 
 if TYPE_CHECKING:
@@ -44,112 +41,6 @@ if TYPE_CHECKING:
 
 ML_DSA = {0x0904, 0x0905, 0x0906}
 UNKNOWN = 0xFEFE
-
-
-@dataclass
-class Case:
-    """One drawn path.
-
-    Attributes:
-        simulator: The path.
-        expected: Ids of the faults that must be named, all of them and no other.
-        also: Ids that must be among those that fit as well.
-        triggered_by: The same of what sets a penalty off.
-        is_full: The fault shows only in the whole set.
-        repeats: What --repeat is given.
-        state: Server state that must come out, "" for any.
-        costs: Costs that must come out.
-        size_bytes: The size up to which it passes, None where it is not about size.
-        is_by_pause: Whether a pause decides, None where that is not looked for.
-        has_place: It is done where the link says that boxes are; else at the server.
-        block_s: How long a penalty lasts, 0 for none.
-    """
-
-    simulator: Simulator
-    expected: frozenset[str] = frozenset()
-    also: frozenset[str] = frozenset()
-    triggered_by: frozenset[str] = frozenset()
-    is_full: bool = False
-    repeats: int = 0
-    state: str = ""
-    costs: frozenset[str] = field(default_factory=frozenset)
-    size_bytes: int | None = None
-    is_by_pause: bool | None = None
-    has_place: bool = False
-    block_s: float = 0.0
-
-    @property
-    def options(self) -> PlanOptions:
-        """How it is examined."""
-        return PlanOptions(is_full=self.is_full, repeats=self.repeats, can_limit_hops=True)
-
-
-def draw_link(rng: random.Random, **changes: Any) -> Link:
-    """An ordinary path: 2 to 80 ms, a little jitter; no loss, so that what is lost has one cause. Some routers."""
-    rtt_s = rng.uniform(0.002, 0.08)
-    hops = rng.randint(1, 20)
-    deaf = tuple(hop for hop in range(1, hops) if rng.random() < 0.15)
-    link = Link(rtt_s, jitter_s=rng.uniform(0, 0.1) * rtt_s, hops=hops, box_after=rng.randint(0, hops - 1), deaf=deaf)
-    return replace(link, **changes)
-
-
-def draw_tls(rng: random.Random, **changes: Any) -> Tls:
-    """An ordinary server, with the hybrid or without."""
-    groups: tuple[int, ...] = (X25519, P256, P384)
-    if rng.random() < 0.7:
-        groups = (HYBRID, *groups)
-    if rng.random() < 0.5:
-        groups = (*groups, X448)
-        if rng.random() < 0.3:
-            groups = (*groups, FFDHE4096)
-    tls = Tls(
-        groups=groups,
-        flight_bytes=rng.randint(700, 6000),
-        think_s=rng.uniform(0.0002, 0.02),
-        retries_for_first=rng.random() < 0.3,
-        is_trusted=rng.random() < 0.7,
-    )
-    return replace(tls, **changes)
-
-
-def _any_version(rng: random.Random, tls: Tls) -> Tls:
-    """The same server; of TLS 1.2, at times."""
-    return replace(tls, max_version=TLS12) if rng.random() < 0.25 else tls
-
-
-def _case(
-    rng: random.Random,
-    expected: set[str],
-    *,
-    link: Link | None = None,
-    tls: Tls | None = None,
-    app: Callable[[TlsApp], None] | None = None,
-    boxes: Callable[[], list[Box]] = list,
-    also: set[str] | None = None,
-    is_full: bool = False,
-    state: str = "",
-    costs: set[str] | None = None,
-    **truth: Any,
-) -> Case:
-    server = tls or draw_tls(rng)
-
-    def make_app() -> TlsApp:
-        made = TlsApp(server, rng)
-        if app is not None:
-            app(made)
-        return made
-
-    simulator = Simulator(rng, link or draw_link(rng), make_app, boxes)
-    limits = (simulator.link.forward_hole_bytes, simulator.link.reverse_hole_bytes, simulator.link.honest_bytes)
-    # What is above IPv6's full segment shows with IPv4 only.
-    simulator.is_ipv6 = rng.random() < 0.3 and all(limit is None or limit < ADVMSS_IPV6 for limit in limits)
-    simulator.is_kernel_new = rng.random() < 0.5
-    case = Case(simulator, frozenset(expected), frozenset(also or ()), state=state, costs=frozenset(costs or ()))
-    return replace(case, is_full=is_full, **truth)
-
-
-def _clamp(rng: random.Random, low: int = 600) -> int | None:
-    return rng.choice((None, rng.randint(low, 1400)))
 
 
 def _draw_reader(rng: random.Random, link: Link) -> tuple[str, float]:
@@ -166,27 +57,27 @@ def _draw_reader(rng: random.Random, link: Link) -> tuple[str, float]:
 def read_once(rng: random.Random) -> Case:
     """F01: one read. An alert says that it is a server's; a bare end does not."""
     reaction = rng.choice(("alert:40", "alert:50", "alert:80", "reset", "close"))
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
     needs, wake_s = _draw_reader(rng, link)
 
     def app(made: TlsApp) -> None:
         made.reading, made.reaction, made.wake_s, made.needs = "once", reaction, wake_s, needs
 
     expected = {"F01"} if reaction.startswith("alert") else {"F01", "F04"}
-    return _case(rng, expected, app=app, link=link, is_by_pause=None if needs == "name" else True)
+    return make_case(rng, expected, app=app, link=link, is_by_pause=None if needs == "name" else True)
 
 
 def impatient_router(rng: random.Random) -> Case:
     """F04: the same at a proxy, which has no alert to send."""
     reaction = rng.choice(("reset", "close"))
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
     needs, wake_s = _draw_reader(rng, link)
     wake_s = 0.0 if needs == "hello" else wake_s
 
     def app(made: TlsApp) -> None:
         made.reading, made.reaction, made.wake_s, made.needs = "once", reaction, wake_s, needs
 
-    return _case(rng, {"F01", "F04"}, app=app, link=link, is_by_pause=None if needs == "name" else True)
+    return make_case(rng, {"F01", "F04"}, app=app, link=link, is_by_pause=None if needs == "name" else True)
 
 
 def default_server(rng: random.Random) -> Case:
@@ -196,7 +87,7 @@ def default_server(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.reading, made.wake_s, made.default_tls = "once", rng.uniform(0, 0.002), default
 
-    return _case(rng, {"F02"}, app=app)
+    return make_case(rng, {"F02"}, app=app)
 
 
 def peek_buffer(rng: random.Random) -> Case:
@@ -209,13 +100,13 @@ def peek_buffer(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.reading, made.peek_bytes, made.reaction, made.needs = "peek", size, reaction, needs
 
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F03"}, app=app, link=link, also={"F20"}, is_full=is_full, size_bytes=size)
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
+    return make_case(rng, {"F03"}, app=app, link=link, also={"F20"}, is_full=is_full, size_bytes=size)
 
 
 def peek_buffer_once(rng: random.Random) -> Case:
     """F03: the same with one look only. What shows the buffer is a hello of one segment that does not fit."""
-    link = draw_link(rng, clamp_bytes=_clamp(rng, 800))
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng, 800))
     size = rng.randint(560, (link.clamp_bytes or 1400) - 100)
     reaction = rng.choice(("close", "reset", "mute", "alert:40"))
     needs = rng.choice(("hello", "record"))
@@ -224,7 +115,7 @@ def peek_buffer_once(rng: random.Random) -> Case:
         made.reading, made.peek_bytes, made.reaction, made.needs = "peek-once", size, reaction, needs
         made.wake_s = link.jitter_s + 0.001
 
-    return _case(rng, {"F03"}, app=app, link=link, size_bytes=size)
+    return make_case(rng, {"F03"}, app=app, link=link, size_bytes=size)
 
 
 def name_in_buffer(rng: random.Random) -> Case:
@@ -235,7 +126,9 @@ def name_in_buffer(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.reading, made.peek_bytes, made.reaction, made.needs = "peek", size, reaction, "name"
 
-    return _case(rng, {"F03"}, app=app, link=draw_link(rng, clamp_bytes=_clamp(rng)), is_full=True, size_bytes=size)
+    return make_case(
+        rng, {"F03"}, app=app, link=draw_link(rng, clamp_bytes=draw_clamp(rng)), is_full=True, size_bytes=size
+    )
 
 
 def zero_window(rng: random.Random) -> Case:
@@ -246,7 +139,7 @@ def zero_window(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.buffer_bytes, made.peeks_again, made.needs = size, peeks_again, needs
 
-    return _case(rng, {"F06"}, app=app)
+    return make_case(rng, {"F06"}, app=app)
 
 
 def fragment_intolerant(rng: random.Random) -> Case:
@@ -256,41 +149,41 @@ def fragment_intolerant(rng: random.Random) -> Case:
     def app(made: TlsApp) -> None:
         made.reading, made.reaction = "first-record", reaction
 
-    return _case(rng, {"F07"}, app=app, is_full=True)
+    return make_case(rng, {"F07"}, app=app, is_full=True)
 
 
 def whole_record(rng: random.Random) -> Case:
     """F08: the first segment must hold the whole first record."""
     kill = rng.choice(("reset", "drop", "close"))
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F08"}, link=link, boxes=lambda: [WholeRecordBox(kill)], is_by_pause=False, has_place=True)
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
+    return make_case(rng, {"F08"}, link=link, boxes=lambda: [WholeRecordBox(kill)], is_by_pause=False, has_place=True)
 
 
 def name_in_first(rng: random.Random) -> Case:
     """F09: the first segment must hold the name."""
     kill = rng.choice(("reset", "drop"))
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)], has_place=True)
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
+    return make_case(rng, {"F09"}, link=link, boxes=lambda: [NameBox(kill)], has_place=True)
 
 
 def continuation(rng: random.Random) -> Case:
     """F10: every packet must begin with a record."""
     kill = rng.choice(("reset", "drop", "close", "alert:40"))
-    link = draw_link(rng, clamp_bytes=_clamp(rng))
-    return _case(rng, {"F10"}, link=link, boxes=lambda: [ContinuationBox(kill)])
+    link = draw_link(rng, clamp_bytes=draw_clamp(rng))
+    return make_case(rng, {"F10"}, link=link, boxes=lambda: [ContinuationBox(kill)])
 
 
 def oversize(rng: random.Random) -> Case:
     """F19: packets above some size end the connection."""
     kill, limit = rng.choice(("reset", "close", "alert:40")), rng.randint(530, 1420)
-    return _case(rng, {"F19"}, boxes=lambda: [BigPacketBox(kill, limit)], size_bytes=limit, has_place=True)
+    return make_case(rng, {"F19"}, boxes=lambda: [BigPacketBox(kill, limit)], size_bytes=limit, has_place=True)
 
 
 def forward_hole(rng: random.Random) -> Case:
     """F13: from just above what 536-byte segments need to just below a full one."""
     hole = rng.randint(530, 1447)
     link = draw_link(rng, forward_hole_bytes=hole)
-    return _case(rng, {"F13"}, link=link, also={"F15", "F19"}, size_bytes=hole, has_place=True)
+    return make_case(rng, {"F13"}, link=link, also={"F15", "F19"}, size_bytes=hole, has_place=True)
 
 
 def hole_both_ways(rng: random.Random) -> Case:
@@ -298,7 +191,7 @@ def hole_both_ways(rng: random.Random) -> Case:
     hole = rng.randint(900, 1380)
     tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=rng.randint(hole - 300, hole))
     link = draw_link(rng, forward_hole_bytes=hole, reverse_hole_bytes=hole)
-    return _case(rng, {"F13"}, link=link, tls=tls, also={"F15", "F19"}, has_place=True)
+    return make_case(rng, {"F13"}, link=link, tls=tls, also={"F15", "F19"}, has_place=True)
 
 
 def reverse_hole(rng: random.Random) -> Case:
@@ -310,7 +203,7 @@ def reverse_hole(rng: random.Random) -> Case:
         # Without a retry of its own: then the hybrid's share comes only where it was asked for.
         flight = rng.randint(max(300, hole - 800), hole)
         tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=flight)
-    return _case(rng, {"F14"}, link=draw_link(rng, reverse_hole_bytes=hole), tls=tls, also={"F15", "F19"})
+    return make_case(rng, {"F14"}, link=draw_link(rng, reverse_hole_bytes=hole), tls=tls, also={"F15", "F19"})
 
 
 def unknown_group(rng: random.Random) -> Case:
@@ -336,8 +229,8 @@ def unknown_group(rng: random.Random) -> Case:
     groups = (HYBRID, *groups) if knows_hybrid else groups
     tls = draw_tls(rng, groups=groups, refuses=refuses, refusal=refusal, retries_for_first=False)
     if place != "lone share" and not knows_hybrid:
-        tls = _any_version(rng, tls)
-    return _case(rng, {"F22"}, tls=tls, is_full=knows_hybrid)
+        tls = any_version(rng, tls)
+    return make_case(rng, {"F22"}, tls=tls, is_full=knows_hybrid)
 
 
 def blocked_number(rng: random.Random) -> Case:
@@ -352,9 +245,9 @@ def blocked_number(rng: random.Random) -> Case:
     # A server that has the halves in the wrong order refuses the share with illegal_parameter too.
     expected = {"F23", "F31"} if in_shares and kill == "alert:47" else {"F23"}
     # Where none that names it gets through, nothing is known of what the server makes of it.
-    tls = _any_version(rng, draw_tls(rng))
+    tls = any_version(rng, draw_tls(rng))
     state = "tls12" if tls.max_version == TLS12 else "" if in_shares else "unknown"
-    return _case(rng, expected, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
+    return make_case(rng, expected, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
 def ml_dsa(rng: random.Random) -> Case:
@@ -367,11 +260,11 @@ def ml_dsa(rng: random.Random) -> Case:
         codes = {int.from_bytes(data[index : index + 2], "big") for index in range(2, len(data), 2)}
         return bool(codes & ML_DSA)
 
-    tls, state = _any_version(rng, draw_tls(rng)), ""
+    tls, state = any_version(rng, draw_tls(rng)), ""
     if rng.random() < 0.2:
         # It takes the hybrid only where nothing else is named (E11); until then it looks classical.
         tls, state = replace(tls, groups=(X25519, HYBRID, P256), retries_for_first=True, max_version=TLS13), "supported"
-    return _case(rng, {"F24"}, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
+    return make_case(rng, {"F24"}, tls=tls, boxes=lambda: [ContentBox(kill, dislikes)], has_place=True, state=state)
 
 
 def grease(rng: random.Random) -> Case:
@@ -389,7 +282,7 @@ def grease(rng: random.Random) -> Case:
         return any(is_grease(code) for name in fields for code in looks[name](hello))
 
     refusal = rng.choice(("alert:40", "alert:47", "alert:50", "reset", "close", "mute"))
-    return _case(rng, {"F25"}, tls=_any_version(rng, draw_tls(rng, refuses=refuses, refusal=refusal)))
+    return make_case(rng, {"F25"}, tls=any_version(rng, draw_tls(rng, refuses=refuses, refusal=refusal)))
 
 
 def two_shares(rng: random.Random) -> Case:
@@ -413,8 +306,8 @@ def two_shares(rng: random.Random) -> Case:
     refusal = rng.choice(("alert:40", "reset", "close"))
     tls = draw_tls(rng, refuses=refuses, refusal=refusal)
     # Two hybrid shares are never sent with TLS 1.2.
-    tls = tls if which == "hybrid" else _any_version(rng, tls)
-    return _case(rng, {"F26"}, tls=tls, is_full=which in ("hybrid", "classical"))
+    tls = tls if which == "hybrid" else any_version(rng, tls)
+    return make_case(rng, {"F26"}, tls=tls, is_full=which in ("hybrid", "classical"))
 
 
 def broken_retry(rng: random.Random) -> Case:
@@ -427,7 +320,7 @@ def broken_retry(rng: random.Random) -> Case:
     tls = draw_tls(rng, retry_fault=fault)
     if fault == "big-second":
         tls = replace(tls, groups=(HYBRID, X25519, P256), refusal=rng.choice(("alert:50", "reset", "close", "mute")))
-    return _case(rng, {"F27"}, tls=tls, is_full=True)
+    return make_case(rng, {"F27"}, tls=tls, is_full=True)
 
 
 def wrong_order(rng: random.Random) -> Case:
@@ -441,13 +334,13 @@ def wrong_order(rng: random.Random) -> Case:
     # One that retries for a classical group over the hybrid's share never comes to use it.
     retries = groups[0] == HYBRID and rng.random() < 0.3
     tls = draw_tls(rng, groups=groups, hybrid_fault=fault, refusal=refusal, retries_for_first=retries)
-    return _case(rng, {"F31"}, tls=tls, also={"F37"} if fault == "garbage" else set())
+    return make_case(rng, {"F31"}, tls=tls, also={"F37"} if fault == "garbage" else set())
 
 
 def inspected(rng: random.Random) -> Case:
     """F35: a box that makes certificates to order and knows classical groups only."""
     tls = draw_tls(rng, groups=(X25519, P256, P384), mints=True, issuer="CN=Some Gateway CA", is_trusted=False)
-    return _case(rng, {"F35"}, tls=replace(tls, retries_for_first=False))
+    return make_case(rng, {"F35"}, tls=replace(tls, retries_for_first=False))
 
 
 def penalty(rng: random.Random) -> Case:
@@ -465,7 +358,7 @@ def long_penalty(rng: random.Random) -> Case:
 def _penalty(rng: random.Random, block_s: float, *, is_full: bool) -> Case:
     inner = rng.choice(("F08", "F23"))
     block_kind = rng.choice(("reset", "drop"))
-    case = _case(rng, {"F40"}, is_full=is_full)
+    case = make_case(rng, {"F40"}, is_full=is_full)
     simulator = case.simulator
 
     def dislikes(hello: ClientHello) -> bool:
@@ -499,7 +392,7 @@ def mixed_pool(rng: random.Random) -> Case:
     groups = (HYBRID, X25519, P256)
     odd = draw_tls(rng, groups=groups, refuses=looks.get(kind), refusal=refusal)
     even = draw_tls(rng, groups=groups)
-    case = _case(rng, {"F43"})
+    case = make_case(rng, {"F43"})
     simulator = case.simulator
     turns = rng.sample(range(servers), servers)
     turn, number = 0, 0
@@ -548,91 +441,4 @@ FAULTS: dict[str, Callable[[random.Random], Case]] = {
     "F40": penalty,
     "F40-long": long_penalty,
     "F43": mixed_pool,
-}
-
-
-# Healthy, but different: never a fault.
-
-
-def low_mtu(rng: random.Random) -> Case:
-    link = draw_link(rng, honest_bytes=rng.choice((1428, 1368, 1348, 1228, rng.randint(900, 1440))))
-    return _case(rng, set(), link=link, costs={"F16"})
-
-
-def clamped(rng: random.Random) -> Case:
-    return _case(rng, set(), link=draw_link(rng, clamp_bytes=rng.randint(536, 1400)), costs={"F17"})
-
-
-def small_window(rng: random.Random) -> Case:
-    return _case(rng, set(), link=draw_link(rng, window_bytes=rng.randint(300, 1200)), costs={"F18"})
-
-
-def draft(rng: random.Random) -> Case:
-    return _case(rng, set(), tls=draw_tls(rng, groups=(KYBER, X25519, P256), retries_for_first=False), state="draft")
-
-
-def classical(rng: random.Random) -> Case:
-    tls = draw_tls(rng, groups=(X25519, P256, P384))
-    return _case(rng, set(), tls=tls, state="classical")
-
-
-def prefers_classical(rng: random.Random) -> Case:
-    tls = draw_tls(rng, groups=(X25519, HYBRID, P256), retries_for_first=False)
-    return _case(rng, set(), tls=tls, state="supported")
-
-
-def hybrid_only(rng: random.Random) -> Case:
-    return _case(rng, set(), tls=draw_tls(rng, groups=(HYBRID,)), state="preferred")
-
-
-def tls12(rng: random.Random) -> Case:
-    return _case(rng, set(), tls=draw_tls(rng, max_version=TLS12), state="tls12")
-
-
-def big_flight(rng: random.Random) -> Case:
-    tls = draw_tls(rng, groups=(HYBRID, X25519, P256), flight_bytes=rng.randint(15_500, 30_000))
-    return _case(rng, set(), tls=tls, link=draw_link(rng, jitter_s=0.0), costs={"F45"}, state="preferred")
-
-
-def asks_again(rng: random.Random) -> Case:
-    tls = draw_tls(rng, groups=(HYBRID_P384, X25519, P256), retries_for_first=True)
-    return _case(rng, set(), tls=tls, costs={"F46"}, state="only-by-retry")
-
-
-def rough(rng: random.Random) -> Case:
-    """Far, lossy, shuffled; a slow server of any kind; any of the above at once."""
-    link = Link(
-        rtt_s=rng.uniform(0.001, 0.2),
-        jitter_s=rng.uniform(0, 0.02),
-        loss=rng.choice((0.0, rng.uniform(0, 0.03))),
-        reorder=rng.choice((0.0, rng.uniform(0, 0.2))),
-        clamp_bytes=_clamp(rng),
-        window_bytes=rng.choice((64_240, 64_240, rng.randint(300, 4000))),
-        honest_bytes=rng.choice((None, None, rng.randint(900, 1440))),
-    )
-    groups = rng.choice(((HYBRID, X25519, P256), (X25519, P256), (X25519, HYBRID), (KYBER, X25519), (P384, X25519)))
-    tls = draw_tls(
-        rng,
-        groups=groups,
-        think_s=rng.choice((0.001, rng.uniform(0, 2.5))),
-        max_version=rng.choice((0x0304, 0x0304, TLS12)),
-        flight_bytes=rng.randint(600, 30_000),
-    )
-    case = _case(rng, set(), link=link, tls=tls)
-    case.simulator.has_tcp_facts = rng.random() < 0.8
-    return replace(case, is_full=rng.random() < 0.2)
-
-
-HEALTHY: dict[str, Callable[[random.Random], Case]] = {
-    "F16": low_mtu,
-    "F17": clamped,
-    "F18": small_window,
-    "F30": draft,
-    "F33-classical": classical,
-    "F33-supported": prefers_classical,
-    "F29": hybrid_only,
-    "F34": tls12,
-    "F45": big_flight,
-    "F46": asks_again,
-    "rough": rough,
 }

@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pqtls.path.examine import examine
-from tests.path.faulty_paths import FAULTS, HEALTHY
+from tests.path.faulty_paths import FAULTS
+from tests.path.healthy_paths import HEALTHY
 
 if TYPE_CHECKING:
     from pqtls.path.diagnosis import Diagnosis
     from pqtls.path.findings import Findings
-    from tests.path.faulty_paths import Case
+    from tests.path.drawn_path import Case
 
 
 def run_case(name: str, seed: int) -> tuple[Case, Diagnosis, str]:

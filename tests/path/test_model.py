@@ -7,7 +7,8 @@ import random
 import pytest
 
 from pqtls.faults.catalogue import CATALOGUE
-from tests.path.faulty_paths import FAULTS, HEALTHY
+from tests.path.faulty_paths import FAULTS
+from tests.path.healthy_paths import HEALTHY
 from tests.path.model_runs import run_case
 
 FAULT_RUNS, HEALTHY_RUNS, ROUGH_RUNS, BLIND_RUNS = 20, 20, 120, 6
@@ -31,7 +32,7 @@ def test_the_same_path_without_its_fault_is_healthy(name: str) -> None:
     """The negative control: boxes, holes and faulty servers taken out, everything else as drawn."""
     from pqtls.path.examine import examine
     from pqtls.path.plan import PlanOptions
-    from tests.path.faulty_paths import draw_tls
+    from tests.path.drawn_path import draw_tls
     from tests.path.servers_model import TlsApp
 
     case = FAULTS[name](random.Random(f"{name} control"))  # noqa: S311 - a model, seeded

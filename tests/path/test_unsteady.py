@@ -9,7 +9,7 @@ import pytest
 from pqtls.path.diagnosis import Diagnosis
 from pqtls.path.examine import examine
 from pqtls.path.plan import PlanOptions
-from tests.path.faulty_paths import draw_link, draw_tls
+from tests.path.drawn_path import draw_link, draw_tls
 from tests.path.servers_model import HYBRID, P256, X25519, FirstFlightBox, TlsApp
 from tests.path.simulator import Simulator
 from tests.path.unsteady_paths import UNSTEADY

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from tests.path.faulty_paths import ML_DSA, draw_link, draw_tls
+from tests.path.drawn_path import draw_link, draw_tls
+from tests.path.faulty_paths import ML_DSA
 from tests.path.servers_model import HYBRID, P256, X25519, ContentBox, TlsApp
 from tests.path.simulator import Simulator
 
