@@ -126,7 +126,7 @@ image: ## build the container image and run it for real, with Docker or, as root
 	@$(PYTHON) scripts/build_image.py
 
 .PHONY: path-model
-path-model: $(VENV)/.dev ## 1,000 simulated paths for each fault, 2,000 healthy ones of each kind; 20 minutes
+path-model: $(VENV)/.dev ## 1,000 simulated paths for each fault, 2,000 healthy ones of each kind; 16 minutes
 	$(BIN)/python -m tests.path.model_runs 1000 2000
 
 .PHONY: doctor.pyz
