@@ -73,7 +73,7 @@ def alone_on_the_network() -> Iterator[None]:
     with Path("/proc/thread-self/ns/net").open("rb") as hosts:
         try:
             _enter()
-        except PermissionError:
+        except OSError:  # no right to, or no more namespaces
             yield
             return
         try:

@@ -264,8 +264,8 @@ def _first_record_and_what_came_with_it(symptom: Symptom) -> Forecast:
     sent = sent_of(symptom)
     if len(sent.record_ends) == 1:
         return PASS
-    is_late = any(each.start >= sent.record_ends[0] and each.pause_s >= LONG_PAUSE_S for each in sent.segments())
-    return fails(ROUTINGS) if is_late else either(ROUTINGS)
+    is_rest_late = any(each.start >= sent.record_ends[0] and each.pause_s >= LONG_PAUSE_S for each in sent.segments())
+    return fails(ROUTINGS) if is_rest_late else either(ROUTINGS)
 
 
 def _name_in_first_record(symptom: Symptom) -> Forecast:
